@@ -28,7 +28,7 @@ ERROR_TARGETS = ("log", "socket", "null")
 OWN_VARIABLES = re.compile(r"PROTO|REMOTE_(ADDR|PORT)|(TCP|UNIX)(LOCAL|REMOTE)[A-Z]+")
 NOT_FOR_WAIT = (
     "max_connections", "max_connections_per_source", "rate", "at_limit", "banner", "names", "tls",
-    "proxy_protocol", "datagram_budget", "hours", "max_load", "total_rate", "greeting_files", "banner_files",
+    "proxy_protocol", "datagram_budget", "total_rate", "greeting_files", "banner_files",
     "hosts_access", "deny_time", "ident",
 )  # fmt: skip
 """Keys of [[listen]] that need each connection or datagram to be looked at."""

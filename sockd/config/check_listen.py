@@ -32,6 +32,8 @@ _STREAMS_ONLY = (
     "hours", "max_load", "total_rate", "greeting_files", "banner_files", "hosts_access", "deny_time", "ident",
 )  # fmt: skip
 """Keys for connections: datagrams are judged one by one, wait for nothing, and their senders can be forged."""
+_ALSO_WAIT = ("hours", "max_load")
+"""Keys that also say when a program gets a socket for datagrams."""
 
 
 def check_listeners(listeners: Iterable[ListenSettings], services: Mapping[str, ServiceSettings]) -> Iterator[Problem]:
@@ -61,11 +63,12 @@ def check_listeners(listeners: Iterable[ListenSettings], services: Mapping[str, 
             yield Problem(path, text, missing=("service",))
         elif reason := why_not_service(listen.service, services):
             yield Problem((*path, "service"), f"{show(listen.service)} {reason}", listen.service)
-        if (table := services.get(listen.service)) is not None and table.wait:
+        waits = (table := services.get(listen.service)) is not None and bool(table.wait)
+        if waits:
             yield from check_wait_listen(path, listen)
         yield from _check_admission(path, listen)
         yield from _check_proxies(path, listen)
-        yield from _check_streams_only(path, listen)
+        yield from _check_streams_only(path, listen, waits=waits)
         yield from _check_hosts_access(path, listen)
         yield from _check_access(path, listen)
         yield from check_tls(path, listen)
@@ -103,13 +106,13 @@ def _check_hosts_access(path: KeyPath, listen: ListenSettings) -> Iterator[Probl
             yield Problem((*here, key), f"{show(file)} is not an absolute path", file)
 
 
-def _check_streams_only(path: KeyPath, listen: ListenSettings) -> Iterator[Problem]:
+def _check_streams_only(path: KeyPath, listen: ListenSettings, *, waits: bool) -> Iterator[Problem]:
     """Name the keys that datagrams cannot have: they are judged one by one, and wait for nothing."""
     datagrams = next((one for one in listen.every if one.scheme in ("udp", "unixgram")), None)
     if datagrams is None:
         return
     for key in _STREAMS_ONLY:
-        if getattr(listen, key) not in (None, ()):
+        if getattr(listen, key) not in (None, ()) and not (waits and key in _ALSO_WAIT):
             text = f"applies to connections, and {show(str(datagrams))} is a datagram address; remove it"
             yield Problem((*path, key), text)
     for key in ("allow", "deny"):

@@ -78,8 +78,9 @@ class ListenerMakers:
         tools, spec = self._tools, plan.service
         assert isinstance(spec.kind, WaitKind)  # a reload that changes that is refused
         service = tools.executor.service(spec.name, spec.kind.program, tools.resolver.known)
+        died = partial(self._died, listening)
         one = wait_listener.WaitListener(
-            listening, service, tools.loop, plan.settings, former=former, died=partial(self._died, listening)
+            listening, service, tools.loop, plan.settings, run.refused, former=former, died=died
         )
         return one, partial(self._waiting, one)
 

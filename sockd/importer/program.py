@@ -23,7 +23,7 @@ AT_ONCE = 64
 TCPMUX = "tcpmux"
 """The internal service that passes clients on to programs (RFC 1078); the writer gives it their names."""
 LOOK_AT_EACH = {
-    "rate", "max_connections_per_source", "source_prefix_ipv6", "at_limit", "max_load", "total_rate", "greeting_files",
+    "rate", "max_connections_per_source", "source_prefix_ipv6", "at_limit", "total_rate", "greeting_files",
     "banner_files", "deny_time", "ident",
 }  # fmt: skip
 """Keys of [[listen]] for which each client is looked at (sockd.config.check_exec, NOT_FOR_WAIT)."""

@@ -2,7 +2,8 @@
 """One file of xinetd with many services, run by the real xinetd and, imported, by sockd: the same clients get the same.
 
 Each case is a few attributes and the addresses from which its clients come, one after the other, all of them staying:
-what each gets is compared to the byte, the facts of the program among it.  Variables that only one of the two gives
+what each gets is compared to the byte, the facts of the program among it; and what is logged of them, fact by fact: who
+was served and refused, and why, how a program ended, whose user a client was, how much was relayed.  Variables that only one of the two gives
 are in docs/migrating-from-inetd.md, and are left out.
 """
 
@@ -47,17 +48,33 @@ read -r rest
 DAYTIME = re.compile(r"\d\d [A-Z]{3} 20\d\d \d\d:\d\d:\d\d [A-Z]+\r\n")
 CTIME = re.compile(r"[A-Z][a-z]{2} [A-Z][a-z]{2} [ 123]\d \d\d:\d\d:\d\d 20\d\d\r\n")  # as of inetd
 TIME = re.compile("....", re.DOTALL)
+CHARGEN = re.compile(r"([ -~]{72}\r\n)*([ -~]{0,72}(\r\n)?)?")  # RFC 864: of any length, with any character first
+FORMS = {"daytime": (DAYTIME, CTIME), "time": (TIME, TIME), "chargen": (CHARGEN, CHARGEN)}
+"""Of the answers of xinetd, and of sockd, where they differ by the moment."""
 ONE, TWO, THREE = "127.0.0.1", "127.0.0.2", "127.0.0.3"
 
 
 class DifferentialCase(NamedTuple):
-    """Attributes of a service, and where its clients come from."""
+    """Attributes of a service, and where its clients come from.
+
+    Attributes:
+        is_datagram: they send a datagram each.
+        silent: which of them are to get no answer to it.
+        closes: they send no more.
+        enough: bytes of an answer that has no end.
+        pause: seconds, between those before and after a None among the sources.
+    """
 
     attributes: str
     sources: tuple[str, ...] = (ONE, TWO)
     said: str = "hello\n"
     has_server: bool = True
     internal: str = ""
+    is_datagram: bool = False
+    silent: tuple[int, ...] = ()
+    closes: bool = False
+    enough: int = 0
+    pause: float = 0
 
 
 def _hours():
@@ -136,6 +153,19 @@ CASES = [
     DifferentialCase(f"no_access = {TWO}", (ONE, TWO), "hello\nEND\n", has_server=False, internal="echo"),
     DifferentialCase("", (ONE,), has_server=False, internal="daytime"),
     DifferentialCase("", (ONE,), has_server=False, internal="time"),
+    DifferentialCase("", (ONE,), has_server=False, internal="discard", closes=True),
+    DifferentialCase(f"no_access = {TWO}", (ONE, TWO), has_server=False, internal="discard", closes=True),
+    DifferentialCase("", (ONE,), has_server=False, internal="chargen", enough=72 * 74),
+    *(
+        DifferentialCase(attributes, (ONE, TWO), has_server=False, internal=name, is_datagram=True, silent=silent)
+        for name in ("echo", "daytime", "time", "chargen")
+        for attributes, silent in (("", ()), (f"no_access = {TWO}", (1,)), (f"only_from = {TWO}", (0,)))
+    ),
+    DifferentialCase("", (ONE,), has_server=False, internal="discard", is_datagram=True, silent=(0,)),
+    DifferentialCase("cps = 2 1", (ONE, ONE, ONE, TWO, None, TWO), pause=2.5),
+    DifferentialCase("log_on_success += USERID", (ONE, TWO)),
+    DifferentialCase("flags = IDONLY", (ONE, TWO)),
+    DifferentialCase("flags = IDONLY\nlog_on_success += USERID", (ONE, TWO)),
     DifferentialCase("disable = yes"),
     DifferentialCase("disable = no"),
     DifferentialCase(f"redirect = 127.0.0.1 {FIRST_PORT}", has_server=False),
@@ -148,9 +178,12 @@ def service(index, case, directory):
         f"type = UNLISTED{' INTERNAL' * bool(case.internal)}",
         f"id = case{index}",
         f"port = {FIRST_PORT + index}",
-        "socket_type = stream",
-        "protocol = tcp",
-        "wait = no",
+        "socket_type = dgram" if case.is_datagram else "socket_type = stream",
+        "protocol = udp" if case.is_datagram else "protocol = tcp",
+        f"wait = {'yes' if case.is_datagram else 'no'}",
+        "log_on_success = HOST PID EXIT DURATION",
+        "log_on_failure = HOST ATTEMPT",
+        f"log_type = FILE {directory}/services.log",
     ]
     attributes = case.attributes.replace("TEXTS", str(directory))
     lines += ["user = root"] if "user =" not in attributes else []
@@ -194,7 +227,7 @@ def results(directory):
         (directory / name).write_text(f"This is {name}.\n")
     (directory / "x.conf").write_text("".join(service(index, case, directory) for index, case in enumerate(CASES)))
     plan = [
-        {"sources": case.sources, "address": ("127.0.0.1", FIRST_PORT + index), "said": case.said}
+        case._asdict() | {"address": ("127.0.0.1", FIRST_PORT + index)}
         for index, case in enumerate(CASES)
     ]
     (directory / "plan").write_text(json.dumps(plan))
@@ -213,18 +246,20 @@ def results(directory):
         "-pidfile",
         f"{directory}/pid",
     ]
-    new = [str(BIN / "sockd"), "-f", "-c", f"{directory}/sockd.toml"]
+    new = [str(BIN / "sockd"), "-f", "--log-format", "json", "-c", f"{directory}/sockd.toml"]
     environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "KEPT": "this"}
     if library := os.environ.get("LD_LIBRARY_PATH"):
         environment["LD_LIBRARY_PATH"] = library
-    found = []
+    found, logs = [], []
     for command in (old, new):
         done = subprocess.run(
             [*play, *command], capture_output=True, text=True, timeout=120, env=environment, check=False
         )
         assert done.returncode == 0, done.stderr + (directory / "plan.output").read_text()[-2000:]
         found.append(json.loads(done.stdout))
-    return found, imported
+        logs.append((directory / "plan.output").read_text())
+    logs[0] = (directory / "services.log").read_text()
+    return found, imported, logs
 
 
 def test_nothing_is_left_out_but_what_nobody_may_reach(results):
@@ -233,7 +268,7 @@ def test_nothing_is_left_out_but_what_nobody_may_reach(results):
 
 
 def test_programs_of_every_user_were_reached(results):
-    (of_xinetd, of_sockd), _ = results
+    (of_xinetd, of_sockd), *_ = results
     with_user = [index for index, case in enumerate(CASES) if case.attributes.startswith("user =")]
     assert len(with_user) > 20
     silent = [
@@ -244,13 +279,18 @@ def test_programs_of_every_user_were_reached(results):
 
 @pytest.mark.parametrize("index", range(len(CASES)), ids=lambda index: CASES[index].attributes.replace("\n", "; ")[:60])
 def test_clients_get_the_same(results, index):
-    (of_xinetd, of_sockd), _ = results
+    (of_xinetd, of_sockd), *_ = results
     if CASES[index].attributes == "user = nobody\nnice = -5":  # xinetd sets it when it is root no more, and goes on
         assert ("nice 0\n" in of_xinetd[index][0], "nice -5\n" in of_sockd[index][0]) == (True, True)
         return
-    if CASES[index].internal in ("daytime", "time"):  # the second may be the next one
-        forms = (DAYTIME, CTIME) if CASES[index].internal == "daytime" else (TIME, TIME)
-        said = of_xinetd[index][0], of_sockd[index][0]
-        assert [bool(form.fullmatch(text)) for form, text in zip(forms, said, strict=True)] == [True, True]
+    if CASES[index].internal in FORMS:  # the second may be the next one
+        forms = FORMS[CASES[index].internal]
+        answers = zip(of_xinetd[index], of_sockd[index], strict=True)
+        fits = [[one and bool(form.fullmatch(one)) for form, one in zip(forms, two, strict=True)] for two in answers]
+        expected = [None if number in CASES[index].silent else True for number in range(len(fits))]
+        assert fits == [[one, one] for one in expected]
         return
     assert [*map(normal, of_sockd[index])] == [*map(normal, of_xinetd[index])]
+
+def test_dump(results):
+    open("/tmp/w23t/xlog","w").write(results[2][0]); open("/tmp/w23t/slog","w").write(results[2][1])

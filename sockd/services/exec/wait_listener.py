@@ -5,6 +5,8 @@ The socket is watched, and nothing is accepted or received here: when a client c
 standard input and output, and the socket is watched again when it has ended.  With room for more programs another one
 is started if what came still waits after ANOTHER_SECONDS, for one that runs may be about to accept it.
 
+While the hours or the load keep everybody out, no program is started, and who comes is refused as soon as none runs.
+
 The socket blocks for the program and thus for this process as well, which shares its file status flags: every look at
 it is by poll(2) or MSG_DONTWAIT.  Source: inetd(8), fcntl(2), recv(2), pidfd_open(2).
 """
@@ -15,13 +17,17 @@ import logging
 import os
 import select
 import socket
+from collections import Counter
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from sockd.errors import SystemFault, fault
+from sockd.net.address.sockaddr import SocketAddress
 from sockd.net.kernel import accept_queue, is_hung_up
 from sockd.net.listen.admission import Networks
+from sockd.net.listen.conditions import OpeningConditions
 from sockd.net.listen.listener import ListenerCounts
+from sockd.net.listen.refusal import Refusals, RefusedClient
 from sockd.net.listen.source_filter import check_restrict, restrict
 from sockd.net.listen.syn_filter import HANDSHAKE_SECONDS, refuse_new_clients
 from sockd.services.exec.restarts import QUICK_SECONDS, Outcome, Restarts, is_power_of_ten, outcome
@@ -34,6 +40,7 @@ if TYPE_CHECKING:
 
     from sockd.net.kernel import AcceptQueue
     from sockd.net.listen.bind import ServerSocket
+    from sockd.net.listen.refusal import RefusalReason
     from sockd.net.loop.loop import EventLoop, Timer
     from sockd.process.program import Child, ExitStatus
     from sockd.services.exec.program import Program
@@ -48,6 +55,8 @@ ANOTHER_SECONDS = 0.1
 LAST_SECONDS = 10.0
 """For a program whose socket is no longer ours, or whose configuration is no longer in effect; then it gets TERM."""
 RETRY_SECONDS = 1.0
+REFUSED_A_TURN = 64
+"""Before others have their turn."""
 HEAD_BYTES = 256
 """Of a datagram, to see whether the first one is still the same."""
 
@@ -123,12 +132,14 @@ class SocketRuns:
 
     Attributes:
         started: since the start.
+        refused: clients that were not served, by the reason.
         watching: the listener that watches the socket now.
     """
 
     loop: EventLoop
     restarts: Restarts
     started: int = 0
+    refused: Counter[str] = field(default_factory=Counter)
     running: list[SocketRun | AdoptedRun] = field(default_factory=list)
     watching: WaitListener | None = None
 
@@ -146,7 +157,8 @@ class WaitListener:
         listening: bound; closed by close().
         service: starts programs.
         loop: watches.
-        settings: allow and deny.
+        settings: allow and deny, hours and max_load.
+        refused: clients that were not served, of all listeners of the service, by the reason.
         former: who watched until now, by other settings; its programs are counted on if the socket is the same.
         died: called when the socket has been shut down by another process, and is closed.
 
@@ -160,6 +172,7 @@ class WaitListener:
         service: ProgramService,
         loop: EventLoop,
         settings: ListenSettings,
+        refused: Counter[str],
         *,
         former: WaitListener | None = None,
         died: Callable[[], None] = lambda: None,
@@ -178,7 +191,10 @@ class WaitListener:
         before = former._runs if former is not None else None
         is_same = former is not None and former._listening is listening
         fresh = SocketRuns(loop, Restarts(loop.clock), before.started if before is not None else 0)
+        fresh.refused = before.refused if before is not None else fresh.refused
         self._runs: SocketRuns = before if before is not None and is_same else fresh
+        self._conditions = OpeningConditions(settings)
+        self._refusals = Refusals(self._runs.refused, refused, str(listening), service.name, loop.call_later)
         self.groups: Sequence[int] = ()
         self.is_idle = True
 
@@ -233,16 +249,42 @@ class WaitListener:
             return
         self._rest()
         if not self._runs.running:
-            self._launch(head)
+            self._launch_if_open(head)
         else:
             self._timer = self._loop.call_later(ANOTHER_SECONDS, self._look_again)
 
     def _look_again(self) -> None:
         is_ready, head = self.waiting()
         if is_ready and len(self._runs.running) < self._service.program.max_instances:
-            self._launch(head)
+            self._launch_if_open(head)
         else:
             self.watch()
+
+    def _launch_if_open(self, head: Head | None) -> None:
+        reason = self._conditions.judge()
+        if reason is None:
+            self._launch(head)
+            return
+        if not self._runs.running:  # or it may accept what waits between a look at it and this one, which would block
+            self._refuse(reason)
+        self.watch()
+
+    def _refuse(self, reason: RefusalReason) -> None:
+        """Refuse some of those who wait; who is left has the socket ready again."""
+        for _ in range(REFUSED_A_TURN):
+            is_ready, head = self.waiting()
+            if not is_ready:
+                break
+            try:
+                if self._is_stream:
+                    client, peer = self._socket.accept()
+                    client.close()
+                else:
+                    peer = self._socket.recvfrom(1, socket.MSG_DONTWAIT)[1]
+            except OSError:  # it has left
+                continue
+            name = str(SocketAddress.from_sockaddr(peer)) if peer else ""
+            self._refusals.count(reason, RefusedClient(peer=name))
 
     def waiting(self) -> tuple[bool, Head | None]:
         """Return whether a client waits, and the first datagram."""
@@ -296,11 +338,12 @@ class WaitListener:
         """Watch no more; programs go on."""
         self._rest()
         self.is_off = True
+        self._refusals.flush()
 
     def accept_rest(self) -> None:
         """Have a program serve what waits, if none does: nothing else will come."""
         is_ready, head = self.waiting()
-        if is_ready and not self._runs.running and not self._runs.restarts.pause:
+        if is_ready and not self._runs.running and not self._runs.restarts.pause and self._conditions.judge() is None:
             self._launch(head)
         self._end_later(lambda _run: True)
 
@@ -341,11 +384,12 @@ class WaitListener:
         """Programs that were started on its socket, and that run."""
         runs = self._runs
         programs = {"started": runs.started, "running": len(runs.running), "ended_at_once": runs.restarts.failed}
-        return ListenerCounts(runs.started, len(runs.running), programs=programs)
+        return ListenerCounts(runs.started, len(runs.running), refused=runs.refused, programs=programs)
 
     def count_on(self, counts: ListenerCounts) -> None:
         """Go on from what another process has counted."""
         self._runs.started = counts.accepted
+        self._runs.refused.update(counts.refused)
 
     @property
     def queues(self) -> Sequence[AcceptQueue]:
@@ -376,6 +420,7 @@ class WaitListener:
         self.refuse_new_clients()
         self.is_off = True  # what is launched now is the last one
         self.accept_rest()
+        self._refusals.flush()
         self._listening.close()
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+from collections import Counter
 from types import SimpleNamespace
 
 import pytest
@@ -94,7 +95,7 @@ def test_a_thousand_deaths_are_ten_lines_of_the_log(caplog):
         sock.bind(("127.0.0.1", 0))
         sock.sendto(b"x", sock.getsockname())
         endpoint = Endpoint(socket.AF_INET, socket.SOCK_DGRAM, socket.IPPROTO_UDP, sock.getsockname())
-        listener = WaitListener(ServerSocket(sock, endpoint), service, loop, ListenSettings())
+        listener = WaitListener(ServerSocket(sock, endpoint), service, loop, ListenSettings(), Counter())
         listener.start()
         while listener.counts.programs["ended_at_once"] < 1000:
             loop.run()
