@@ -163,7 +163,8 @@ class _Translation:
             elif flag == "IDONLY" and "USERID" in self._values("log_on_success"):
                 self.draft.listen["ident"] = "require"
             elif flag == "IDONLY":
-                self._lose("flags", 'IDONLY does nothing in xinetd without USERID in log_on_success; write ident = "require"')
+                text = "IDONLY does nothing in xinetd without USERID in log_on_success"
+                self._lose("flags", f'{text}; write ident = "require"')
             elif flag not in KNOWN_FLAGS:
                 self._lose("flags", f"{flag} has no equivalent")
 

@@ -2,9 +2,9 @@
 """One file of xinetd with many services, run by the real xinetd and, imported, by sockd: the same clients get the same.
 
 Each case is a few attributes and the addresses from which its clients come, one after the other, all of them staying:
-what each gets is compared to the byte, the facts of the program among it; and what is logged of them, fact by fact: who
-was served and refused, and why, how a program ended, whose user a client was, how much was relayed.  Variables that only one of the two gives
-are in docs/migrating-from-inetd.md, and are left out.
+what each gets is compared to the byte, the facts of the program among it.  Variables that only one of the two gives
+are in docs/migrating-from-inetd.md, and are left out.  What is logged of the clients is compared fact by fact: who was
+served and who refused, and why, how a program ended, whose user a client was, how much was relayed.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import NamedTuple
 
@@ -58,8 +59,8 @@ class DifferentialCase(NamedTuple):
     """Attributes of a service, and where its clients come from.
 
     Attributes:
-        is_datagram: they send a datagram each.
-        silent: which of them are to get no answer to it.
+        is_datagram: they send datagrams.
+        silent: which of them are to get no answer to these.
         closes: they send no more.
         enough: bytes of an answer that has no end.
         pause: seconds, between those before and after a None among the sources.
@@ -158,8 +159,10 @@ CASES = [
     DifferentialCase("", (ONE,), has_server=False, internal="chargen", enough=72 * 74),
     *(
         DifferentialCase(attributes, (ONE, TWO), has_server=False, internal=name, is_datagram=True, silent=silent)
-        for name in ("echo", "daytime", "time", "chargen")
-        for attributes, silent in (("", ()), (f"no_access = {TWO}", (1,)), (f"only_from = {TWO}", (0,)))
+        for name, attributes, silent in (
+            ("echo", "", ()), ("echo", f"no_access = {TWO}", (1,)), ("echo", f"only_from = {TWO}", (0,)),
+            ("daytime", "", ()), ("daytime", f"no_access = {TWO}", (1,)), ("time", "", ()), ("chargen", "", ()),
+        )
     ),
     DifferentialCase("", (ONE,), has_server=False, internal="discard", is_datagram=True, silent=(0,)),
     DifferentialCase("cps = 2 1", (ONE, ONE, ONE, TWO, None, TWO), pause=2.5),
@@ -181,7 +184,7 @@ def service(index, case, directory):
         "socket_type = dgram" if case.is_datagram else "socket_type = stream",
         "protocol = udp" if case.is_datagram else "protocol = tcp",
         f"wait = {'yes' if case.is_datagram else 'no'}",
-        "log_on_success = HOST PID EXIT DURATION",
+        f"log_on_success = HOST PID EXIT DURATION{' TRAFFIC' * ('redirect' in case.attributes)}",
         "log_on_failure = HOST ATTEMPT",
         f"log_type = FILE {directory}/services.log",
     ]
@@ -226,10 +229,7 @@ def results(directory):
     for name in ("all", "yes", "no"):
         (directory / name).write_text(f"This is {name}.\n")
     (directory / "x.conf").write_text("".join(service(index, case, directory) for index, case in enumerate(CASES)))
-    plan = [
-        case._asdict() | {"address": ("127.0.0.1", FIRST_PORT + index)}
-        for index, case in enumerate(CASES)
-    ]
+    plan = [case._asdict() | {"address": ("127.0.0.1", FIRST_PORT + index)} for index, case in enumerate(CASES)]
     (directory / "plan").write_text(json.dumps(plan))
     imported = subprocess.run(
         [BIN / "sockctl", "import", directory / "x.conf"], capture_output=True, text=True, check=True
@@ -292,5 +292,162 @@ def test_clients_get_the_same(results, index):
         return
     assert [*map(normal, of_sockd[index])] == [*map(normal, of_xinetd[index])]
 
-def test_dump(results):
-    open("/tmp/w23t/xlog","w").write(results[2][0]); open("/tmp/w23t/slog","w").write(results[2][1])
+
+# ---- what is logged
+
+
+class CaseLog:
+    """What a log says of the clients of one case.
+
+    Attributes:
+        served: addresses of clients that were, sorted.
+        refused: reasons, and how often.
+        strangers: addresses of clients that were refused, as far as they are named.
+        ends: exit code or signal of each program, and whole seconds that it ran.
+        users: of clients (RFC 1413).
+        bytes: relayed from and to each client.
+    """
+
+    def __init__(self):
+        self.started, self.refused, self.strangers, self.ended = {}, Counter(), set(), {}
+        self.users, self.bytes = set(), []
+
+    @property
+    def served(self):
+        return sorted(self.started.values())
+
+    @property
+    def ends(self):
+        return sorted(how for pid, how in self.ended.items() if pid in self.started)
+
+
+REASONS = {
+    "address": "denied", "time": "hours", "load": "load", "per_source_limit": "per-source", "service_limit": "full",
+    "connections per second": "total-rate",
+}  # fmt: skip
+"""Words of xinetd, and of sockd."""
+XINETD_LINE = re.compile(r".*?: (START|EXIT|FAIL|NOID|USERID|TRAFFIC): case(\d+) (.*)")
+
+
+def log_of_xinetd(text):
+    logs, forked = defaultdict(CaseLog), defaultdict(list)
+    matches = filter(None, map(XINETD_LINE.fullmatch, text.splitlines()))
+    for word, index, rest in (match.groups() for match in matches):
+        one = logs[int(index)]
+        host = rest.rpartition("from=")[2]
+        fields = dict(re.findall(r"(\w+)=(\w+)", rest))
+        if word == "START":
+            one.started[f"{fields['pid']} {len(one.started)}" if fields["pid"] == "0" else fields["pid"]] = host
+        elif word == "EXIT":
+            how = fields.get("status") or f"signal {fields['signal']}"
+            one.ended[fields["pid"]] = (how, int(fields["duration"]))
+        elif word in ("FAIL", "NOID"):
+            host = host if word == "FAIL" else rest.split()[0]
+            reason = REASONS[rest.rpartition(" from=")[0]] if word == "FAIL" else "ident"
+            one.refused[reason] += 1
+            one.strangers.add(host)
+            if reason in ("denied", "ident"):
+                forked[int(index)].append(host)
+        elif word == "USERID":
+            one.users.add(rest.rpartition(": ")[2])
+        else:
+            one.bytes.append(tuple(int(number) for number in re.findall(r"=(\d+)", rest)))
+    for index, hosts in forked.items():  # a process was started for each of them, which looked at the address
+        for host in hosts:
+            started = logs[index].started
+            started.pop(next((pid for pid, known in started.items() if known == host), None), None)
+    return logs
+
+
+def log_of_sockd(text):
+    logs = defaultdict(CaseLog)
+    where = {}
+    for line in text.splitlines():
+        if not line.startswith("{"):
+            continue
+        row = json.loads(line)
+        if row["message"] == "listening":
+            where[row["service"]] = int(row["address"].rpartition(":")[2]) - FIRST_PORT
+        if row["message"] == "listening" or "service" not in row:
+            continue
+        port = row.get("address", "").rpartition(":")[2]
+        one = logs[int(port) - FIRST_PORT if port else where[row["service"]]]
+        host = row.get("peer", "").partition("://")[2].rpartition(":")[0]
+        if row["message"] == "program started":
+            one.started[row["pid"]] = host
+        elif row["message"] == "program ended":
+            how = str(row["exit_code"]) if "exit_code" in row else f"signal {row['signal']}"
+            one.ended[row["pid"]] = (how, int(row["seconds"]))
+        elif row["message"] == "refused":
+            one.refused[row["reason"]] += row["count"]
+            one.strangers |= {host} if host else set()
+        elif row["message"] == "refused: denied":
+            one.refused["denied"] += 1
+            one.strangers.add(host)
+        elif row["message"] == "client identified":
+            one.users.add(row["user"])
+        elif row["message"] == "closed" and "target" in row:
+            one.started[len(one.started)] = host
+            one.bytes.append((row["received"], row["sent"]))
+    return logs
+
+
+@pytest.fixture(scope="module")
+def logs(results):
+    """What the two have logged; not of the first case, to which others come as well."""
+    of_xinetd, of_sockd = log_of_xinetd(results[2][0]), log_of_sockd(results[2][1])
+    reached = [index for index, case in enumerate(CASES) if index and case.attributes != "only_from ="]
+    return {index: (of_xinetd[index], of_sockd[index]) for index in reached}
+
+
+def differences(logs, fact, indexes):
+    found = {index: [fact(one) for one in logs[index]] for index in indexes if index in logs}
+    return {CASES[index].attributes: two for index, two in found.items() if two[0] != two[1]}
+
+
+OF_PROGRAMS = [index for index, case in enumerate(CASES) if case.has_server]
+OF_RELAYS = [index for index, case in enumerate(CASES) if "redirect" in case.attributes]
+OF_STREAMS = [index for index, case in enumerate(CASES) if not case.is_datagram and "cps = 2" not in case.attributes]
+OF_DATAGRAMS = [index for index, case in enumerate(CASES) if case.is_datagram]
+WITH_CPS = [index for index, case in enumerate(CASES) if "cps = 2" in case.attributes]
+
+
+def test_who_is_served_is_logged(logs):
+    """HOST and PID."""
+    assert differences(logs, lambda one: one.served, [*OF_PROGRAMS, *OF_RELAYS]) == {}
+    assert sum(len(two[1].served) for two in logs.values()) > 200
+    assert [one for two in logs.values() for one in two if not {*one.ended} >= {*one.started} and one.ended] == []
+
+
+def test_who_is_refused_is_logged_and_why(logs):
+    """HOST and ATTEMPT; with cps, xinetd closes its socket, so that it does not see the clients of the pause."""
+    assert differences(logs, lambda one: one.refused, OF_STREAMS) == {}
+    assert differences(logs, lambda one: {*one.refused}, [*OF_DATAGRAMS, *WITH_CPS]) == {}
+    assert sum(sum(two[1].refused.values()) for two in logs.values()) > 100
+    others = [
+        index for index in logs if index not in WITH_CPS and not logs[index][1].strangers <= logs[index][0].strangers
+    ]
+    assert others == []
+    assert "total-rate" in logs[WITH_CPS[0]][1].refused
+
+
+def test_ends_are_logged(logs):
+    """EXIT and DURATION."""
+    assert differences(logs, lambda one: [how for how, _ in one.ends], OF_PROGRAMS) == {}
+    for index in logs.keys() & {*OF_PROGRAMS}:
+        longest = [max((seconds for _, seconds in one.ends), default=0) for one in logs[index]]
+        assert abs(longest[0] - longest[1]) <= 1, CASES[index].attributes
+
+
+def test_users_are_logged(logs):
+    """USERID."""
+    assert differences(logs, lambda one: one.users, logs) == {}
+    assert sum(two[1].users == {"alice"} for two in logs.values()) == 2
+
+
+def test_traffic_is_logged(results, logs):
+    """TRAFFIC: what came of the client, and what it got."""
+    for index in OF_RELAYS:
+        for answers, one in zip((two[index] for two in results[0]), logs[index], strict=True):
+            got = [len(text) for text in answers if text]
+            assert sorted(one.bytes) == sorted((len(CASES[index].said), count) for count in got)

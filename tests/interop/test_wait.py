@@ -270,6 +270,9 @@ VARIANTS = {
     "denied, no access": "no_access = 127.0.0.1",
     "no access of another": "no_access = 192.0.2.0/24",
     "flags": "flags = REUSE NODELAY",
+    "open hours": "access_times = 0:00-23:59",
+    "denied, closed hours": f"access_times = {'1:00-2:00' if time.localtime().tm_hour > 12 else '20:00-21:00'}",
+    "load": "max_load = 1000000",
     "disabled no": "disable = no",
 }
 

@@ -272,8 +272,7 @@ class WaitListener:
     def _refuse(self, reason: RefusalReason) -> None:
         """Refuse some of those who wait; who is left has the socket ready again."""
         for _ in range(REFUSED_A_TURN):
-            is_ready, head = self.waiting()
-            if not is_ready:
+            if not self.waiting()[0]:
                 break
             try:
                 if self._is_stream:

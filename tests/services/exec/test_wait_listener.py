@@ -212,6 +212,54 @@ def test_who_is_not_allowed_starts_nothing_and_is_not_heard(daemon, program):
     assert len(one.logged("program started")) == 1
 
 
+@pytest.mark.parametrize("scheme", ["udp", "tcp", "unixgram", "unixpacket"])
+def test_outside_its_hours_nobody_starts_a_program(daemon, program, tmp_path, scheme):
+    """Who comes is refused, and the program that is started in its hours hears nothing of it."""
+    address = f"{scheme}://127.0.0.1:0" if scheme in ("udp", "tcp") else f"{scheme}:{tmp_path}/s"
+    text = toml(program(idle=0.3), addresses=[address])
+    hour = time.localtime().tm_hour
+    closed, opened = (f'hours = ["{h:02}:00-{(h + 6) % 24:02}:00"]' for h in ((hour + 12) % 24, (hour + 22) % 24))
+    one = daemon(toml=text.replace("addresses", f"{closed}\naddresses"))
+    own = (lambda sock: sock.bind(f"{tmp_path}/client")) if scheme == "unixgram" else (lambda sock: None)
+
+    def client():
+        Path(tmp_path, "client").unlink(missing_ok=True)
+        if scheme != "unixpacket":
+            return one.connect(before=own)
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        sock.settimeout(20)
+        sock.connect(f"{tmp_path}/s")
+        return sock
+
+    for number in range(3):
+        with client() as peer:
+            if scheme in ("tcp", "unixpacket"):
+                assert peer.recv(1) == b""
+            else:
+                peer.send(b"%d" % number)
+    event = one.wait_for("refused")
+    assert (event["reason"], event["service"]) == ("hours", "program")
+    assert one.logged("program started") == []
+    path = one.directory / "sockd.toml"
+    path.write_text(path.read_text().replace(closed, opened))
+    one.process.send_signal(signal.SIGHUP)
+    one.wait_for("reloaded")
+    with client() as peer:
+        ask(peer, b"now")
+    one.stop()
+    assert sum(event["count"] for event in one.logged("refused")) == 3
+
+
+def test_above_its_load_nobody_starts_a_program(daemon, program):
+    if os.getloadavg()[0] < 0.01:
+        pytest.skip("needs a machine that does something")
+    one = daemon(toml=toml(program()).replace("addresses", "max_load = 0.01\naddresses"))
+    with one.connect() as peer:
+        peer.send(b"x")
+        assert one.wait_for("refused")["reason"] == "load"
+    assert one.logged("program started") == []
+
+
 # ---- dying
 
 
