@@ -61,6 +61,23 @@ def test_a_flood_of_sources_applies_the_list_a_few_times_and_none_is_forgotten(l
     assert len(applied) < 105
 
 
+def test_a_source_is_denied_for_its_time_and_again_when_it_comes_again(listed):
+    """deny_time of a listener, by a fake clock."""
+    rows, loop, applied = listed
+    rows.deny_source("192.0.2.1/32", 3600.0)
+    assert [row.subject for row in rows.rows] == ["192.0.2.1/32"]
+    loop.pass_time(1800)
+    rows.deny_source("192.0.2.1/32", 3600.0)
+    rows.deny_source("192.0.2.2/32", 60.0)
+    loop.pass_time(61)
+    assert [row.subject for row in rows.rows] == ["192.0.2.1/32"]
+    loop.pass_time(3600 - 61 - 1)
+    assert [row.subject for row in rows.rows] == ["192.0.2.1/32"]  # from its second visit on
+    loop.pass_time(1)
+    loop.pass_time(1)
+    assert (rows.rows, applied[-1]) == ([], 0)
+
+
 def test_what_an_administrator_says_holds_at_once_among_them(listed):
     rows, loop, applied = listed
     for number in range(100):

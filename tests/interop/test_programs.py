@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Programs of packages that inetd or xinetd starts, imported from the file that their package or manual shows, and used
-by their real clients: rsync, git, sshd, nrpe, in.fingerd, popa3d.
+by their real clients: rsync, git, sshd, nrpe, in.fingerd, popa3d; and leafnode from the units of systemd in its package.
 
 Only paths, ports and the address are replaced.  in.tftpd, in.ntalkd and a tcp server with wait are in test_wait.py.
 check_mk_agent is no package of Debian: its file of xinetd is tried with a program that prints sections as it does.
@@ -22,6 +22,7 @@ import pytest
 from unpacked import UNPACKED, program
 
 LIMIT_S = 30
+PYTHON = "/usr/bin/python3"
 USERS = "sshd:x:64101:65534::/run/sshd:/usr/sbin/nologin\npopa3d:x:64102:65534::/var/lib/popa3d:/usr/sbin/nologin\n"
 """Users that packages make when they are installed; only the daemon under test sees them, and their directories."""
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can switch users, as these servers do")
@@ -47,9 +48,9 @@ def serve_imported(run, sockctl, sockd, place):
     """Import the text of a file, and serve what came of it; gives the log, when called."""
     with ExitStack() as stack:
 
-        def start(text):
-            (place / "old.conf").write_text(text)
-            done = run(sockctl, "import", place / "old.conf")
+        def start(text, name="old.conf", prepare=":"):
+            (place / name).write_text(text)
+            done = run(sockctl, "import", place / name)
             assert done.returncode == 0, done.stderr
             assert b"0 left out" in done.stderr, done.stderr
             (place / "sockd.toml").write_bytes(done.stdout)
@@ -59,7 +60,9 @@ def serve_imported(run, sockctl, sockd, place):
             inside = (
                 f"mount --bind {place}/passwd /etc/passwd && mount -t tmpfs none /var/lib && mount -t tmpfs none /run"
             )
-            inside += f" && mkdir /var/lib/popa3d /run/sshd && exec {sockd} --foreground -c {place}/sockd.toml"
+            inside += (
+                f" && {prepare} && mkdir /var/lib/popa3d /run/sshd && exec {sockd} --foreground -c {place}/sockd.toml"
+            )
             words = ["unshare", "--mount", "sh", "-c", inside]
             one = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=file, stderr=file, cwd="/")
             stack.callback(one.wait)
@@ -255,4 +258,45 @@ def test_pop3_from_its_package(serve_imported, place, port):
     assert "< +OK" in done.stderr, log()
     assert done.returncode == 67, done.stderr  # the login is denied
     assert "hosts_access" in (place / "sockd.toml").read_text()  # tcpd of the line
+    assert "program started" in log()
+
+
+SPOOL = """
+mount -t tmpfs none /mnt && mkdir /mnt/upper /mnt/work &&
+mount -t overlay overlay -o lowerdir=/etc,upperdir=/mnt/upper,workdir=/mnt/work /etc &&
+mkdir -p /etc/news/leafnode && mount -t tmpfs none /var/spool &&
+printf 'server = news.invalid\\nexpire = 20\\nhostname = reader.sockd-tests.org\\n' >/etc/news/leafnode/config &&
+cd /var/spool && mkdir -p news/alt/test && cd news &&
+mkdir leaf.node failed.postings interesting.groups out.going message.id temp.files &&
+echo 'alt.test 1 1 1600000000 A group' >leaf.node/groupinfo &&
+chown -R news:news /var/spool/news && cd /
+"""
+READER = """
+import sys, nntplib
+news = nntplib.NNTP("127.0.0.1", int(sys.argv[1]), timeout=20)
+print(news.getwelcome())
+print([group.group for group in news.list()[1]])
+print(news.group("alt.test")[:4])
+print([line for line in news.article("1")[1].lines if line.startswith(b"This server")])
+print(news.quit())
+"""
+
+
+def test_news_from_the_units_of_its_package(serve_imported, place, port):
+    """leafnode.socket and leafnode@.service of leafnode; nntplib of Python reads the article that it has for a new group."""
+    server, units = program("leafnode", "leafnode"), UNPACKED / "leafnode/lib/systemd/system"
+    reader = [PYTHON, "-W", "ignore", "-c", READER]
+    if not units.is_dir() or call(PYTHON, "-W", "ignore", "-c", "import nntplib").returncode:
+        pytest.skip("needs the units of package leafnode, and nntplib (Python before 3.13)")
+    service = (units / "leafnode@.service").read_text().replace("/usr/sbin/leafnode", server)
+    (place / "leafnode@.service").write_text(service)
+    socket = (units / "leafnode.socket").read_text().replace("=119", f"=127.0.0.1:{port}")
+    log = serve_imported(socket, "leafnode.socket", SPOOL.replace("\n", " ").strip())
+    done = call(*reader, port)
+    lines = done.stdout.splitlines()
+    assert len(lines) == 5, done.stderr + log()
+    assert lines[0].startswith("200 Leafnode NNTP Daemon")
+    assert lines[1] == "['alt.test']"
+    assert "This server is running leafnode" in lines[3]
+    assert lines[4].startswith("205 ")
     assert "program started" in log()
