@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Programs of packages that inetd or xinetd starts, imported from the file that their package or manual shows, and used
-by their real clients: rsync, git, sshd, nrpe, in.fingerd, popa3d; and leafnode from the units of systemd in its package.
+by their real clients: rsync, git, sshd, nrpe, in.fingerd, popa3d; and leafnode from the units of its package.
 
 Only paths, ports and the address are replaced.  in.tftpd, in.ntalkd and a tcp server with wait are in test_wait.py.
 check_mk_agent is no package of Debian: its file of xinetd is tried with a program that prints sections as it does.
@@ -283,7 +283,7 @@ print(news.quit())
 
 
 def test_news_from_the_units_of_its_package(serve_imported, place, port):
-    """leafnode.socket and leafnode@.service of leafnode; nntplib of Python reads the article that it has for a new group."""
+    """leafnode.socket and leafnode@.service of leafnode; nntplib reads the article that it has for a new group."""
     server, units = program("leafnode", "leafnode"), UNPACKED / "leafnode/lib/systemd/system"
     reader = [PYTHON, "-W", "ignore", "-c", READER]
     if not units.is_dir() or call(PYTHON, "-W", "ignore", "-c", "import nntplib").returncode:
