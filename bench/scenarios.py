@@ -26,7 +26,8 @@ class Load:
         idle = f", {self.idle:,} more idle" if self.idle else ""
         echo = ", echoed" if self.service == "echo" else ""
         lines = f"{self.in_flight} x {self.line_bytes:,} bytes in flight"
-        return f"{self.connections} connections over {wire}, {lines}{echo}{idle}"
+        count = "one connection" if self.connections == 1 else f"{self.connections} connections"
+        return f"{count} over {wire}, {lines}{echo}{idle}"
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,7 @@ class Redis:
 Scenario = Load | Upload | Visits | Programs | Trickle | IdleMemory | Redis
 
 SCENARIOS: dict[str, Scenario] = {
+    "tcp-1x1": Load("tcp", connections=1, in_flight=1),
     "tcp-64x1": Load("tcp", connections=64, in_flight=1),
     "tcp-64x16": Load("tcp", connections=64, in_flight=16),
     "tcp-64x1-idle": Load("tcp", connections=64, in_flight=1, idle=8_000),
