@@ -170,7 +170,7 @@ class Connection(WriteTransport):
         if not self._ended and self._reading is not OFF:
             self._set.set_framing(self.id, framing)
         self._codec = codec
-        self._ending = None
+        self.reply_ending = None
 
     # ---- encryption
 
@@ -295,8 +295,8 @@ class Connection(WriteTransport):
             receive = receiver.frame
             frames = codec.cut(offset, size, count)
             for handed, frame in enumerate(frames if count <= FIRST_CHECK else self._set.turn.in_time(frames), 1):
-                if endings or self._ending:
-                    self._ending = endings[handed - 1] if endings else None
+                if endings or self.reply_ending:
+                    self.reply_ending = endings[handed - 1] if endings else None
                 try:
                     receive(frame)
                 except BaseException as error:

@@ -22,6 +22,7 @@ from sockd.net.connection.groups import ConnectionGroups
 from sockd.net.connection.info import ConnectionInfo
 from sockd.net.connection.peers import Peers
 from sockd.net.connection.turn import CHECK_EVERY, EVENT, EVENT_SIZE, PART, Turn
+from sockd.net.connection.write_buffer import pop_each
 from sockd.net.loop.defects import Defects
 from sockd.net.tls.rows import TlsConnections
 from sockd.wire.close_reason import CloseReason
@@ -73,6 +74,7 @@ class ConnectionTable:
 
     Attributes:
         received: the arena, with what was received in this turn; see block().
+        will_write: sends a writer's output before the next wait.
     """
 
     def __init__(self, *, size: int, memory: int, epoll: bool, kept: int = 0, defects: Defects | None = None) -> None:
@@ -99,6 +101,7 @@ class ConnectionTable:
         self._handled = 0
         self._dispatched = 0
         self._dirty: list[Writer] = []
+        self.will_write: Callable[[Writer], None] = self._dirty.append  # itself: a call of Python less for each reply
         self._waiting: list[Callable[[], None]] = []
         self.epoll = epoll
         self.find_name: Callable[[str], str | None] = lambda host: None
@@ -302,14 +305,11 @@ class ConnectionTable:
         """Send to one connection; what the kernel does not accept is buffered."""
         lib.sb_mux_send(self._set, id, data, len(data))
 
-    def will_write(self, writer: Writer) -> None:
-        """Send the writer's output before the next wait."""
-        self._dirty.append(writer)
-
     def flush(self) -> None:
         """Send the output of every registered writer, in one call."""
         while self._dirty:
-            dirty, self._dirty = self._dirty, []
+            dirty = self._dirty.copy()
+            self._dirty.clear()
             self._send_dirty(dirty)
             for writer in dirty:
                 if writer.has_more:
@@ -320,7 +320,7 @@ class ConnectionTable:
             block = dirty[0].outbox.pop_all()
             lib.sb_mux_send(self._set, dirty[0].id, block, len(block))
             return
-        blocks = [writer.outbox.pop_all() for writer in dirty]
+        blocks = pop_each([writer.outbox for writer in dirty])
         ids = array("i", [writer.id for writer in dirty])
         sizes = array("q", map(len, blocks))
         lib.sb_mux_write(

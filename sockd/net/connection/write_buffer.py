@@ -3,6 +3,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 
 class WriteBuffer:
     """Pieces of output, gathered until the end of the turn.
@@ -40,6 +45,19 @@ class WriteBuffer:
         """Drop the pieces."""
         self.pieces.clear()
         self.room = -1
+
+
+def pop_each(buffers: Iterable[WriteBuffer]) -> list[bytes]:
+    """Return what pop_all() returns for each, without its calls: most have one piece."""
+    blocks = []
+    for buffer in buffers:
+        if len(buffer.pieces) == 1:
+            buffer.room = -1
+            buffer.is_listed = False
+            blocks.append(buffer.pieces.pop())
+        else:
+            blocks.append(buffer.pop_all())
+    return blocks
 
 
 def as_bytes(data: object) -> bytes:

@@ -31,18 +31,19 @@ class WriteTransport:
         id: the connection's number while it lives.
         outbox: what was written in this turn.
         has_more: something is to be done behind it.
+        reply_ending: what a reply to the frame that is handed out now ends with, where replies end in kind.
     """
 
     __slots__ = (
-        "_codec", "_ending", "_high", "_is_high", "_life", "_low", "_reason", "_set", "_starting",
-        "has_more", "id", "outbox",
+        "_codec", "_high", "_is_high", "_life", "_low", "_reason", "_set", "_starting",
+        "has_more", "id", "outbox", "reply_ending",
     )  # fmt: skip
 
     def __init__(self, id: int, connections: ConnectionTable, codec: Codec, high_water: int) -> None:
         self.id = id
         self._set = connections
         self._codec = codec
-        self._ending: bytes | None = None
+        self.reply_ending: bytes | None = None
         self._life = Life.NEW
         self._reason = CloseReason.NONE
         self.outbox = WriteBuffer()
@@ -108,7 +109,7 @@ class WriteTransport:
             TypeError: it is none of these.
             sockd.buffer.PayloadError: the framing cannot represent it, or it is too long.
         """
-        ending = self._ending
+        ending = self.reply_ending
         self.write(self._codec.encode(frame) if ending is None else reply_bytes(frame) + ending)
 
     def can_write_eof(self) -> bool:

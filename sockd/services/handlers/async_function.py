@@ -120,18 +120,19 @@ class AsyncAnswers:
 
     async def _work(self) -> None:
         """Answer what comes, until the connection ends or may be another protocol's."""
-        handler, waiting = self._handler, self._waiting
+        handler, waiting, connection = self._handler, self._waiting, self._connection
+        begin, wants_connection = handler.function, handler.wants_connection
         while True:
             while waiting and not self._is_lost:
                 frame, ending = waiting.popleft()
                 try:
-                    reply = handler.begin(frame, self._connection)
+                    reply = begin(frame, connection) if wants_connection else begin(frame)
                     if type(reply) is CoroutineType or inspect.isawaitable(reply):
                         reply = await reply
-                except BaseException as error:
+                    if reply is not None:
+                        connection.reply_with(reply, ending)
+                except BaseException as error:  # of the handler, or because it is no reply
                     self._failed(error, frame)
-                    break
-                if reply is not None and not self._answer(reply, ending, frame):
                     break
                 if self._held and len(waiting) <= self._max_waiting // 2:
                     self._resume_reading()
@@ -191,13 +192,11 @@ class AsyncAnswers:
 
     # # ---- progress
 
-    def _answer(self, reply: object, ending: bytes | None, frame: Frame) -> bool:
+    def _answer(self, reply: object, ending: bytes | None, frame: Frame) -> None:
         try:
             self._connection.reply_with(reply, ending)
         except BaseException as error:  # it is no reply
             self._failed(error, frame)
-            return False
-        return True
 
     def _failed(self, error: BaseException, frame: Frame) -> None:
         self._waiting.clear()
@@ -269,6 +268,10 @@ class AsyncFunctionHandler(PerConnectionHandler):
         loop: of the coroutines.
         kind: the class of its connections.
         high_water: unsent bytes past which a connection is not read.
+
+    Attributes:
+        function, loop, wants_connection, max_in_flight: as given.
+        running: those that work on something.
     """
 
     def __init__(
@@ -293,16 +296,13 @@ class AsyncFunctionHandler(PerConnectionHandler):
         self.wants_connection = wants_connection
         self.max_in_flight = max_in_flight
         self.running: set[AsyncAnswers] = set()
-        self._function = self.handler = function
+        self.function: Callable[..., object] = function
+        self.handler = function
         self._answers: dict[int, AsyncAnswers] = {}
 
-    def begin(self, frame: Frame, connection: Connection) -> object:
-        """Call the function: what it returns is to be awaited, unless a decorator has replied at once."""
-        return self._function(frame, connection) if self.wants_connection else self._function(frame)
-
     async def call(self, frame: Frame, connection: Connection) -> object:
-        """Call the function, and wait for its reply."""
-        returned = self.begin(frame, connection)
+        """Call the function, and wait for its reply, unless a decorator has replied at once."""
+        returned = self.function(frame, connection) if self.wants_connection else self.function(frame)
         return await returned if inspect.isawaitable(returned) else returned
 
     def wrong(self, id: int, reason: CloseReason) -> None:

@@ -48,21 +48,16 @@ class Transport(Connection):
         """The receiver of its frames; None once it has closed."""
         return self._receiver
 
-    @property
-    def reply_ending(self) -> bytes | None:
-        """What a reply to the frame that is handed out now ends with, where replies end in kind."""
-        return self._ending
-
     def reply_with(self, reply: object, ending: bytes | None) -> None:
         """Write a reply, to a frame whose reply_ending was this."""
-        if ending is self._ending:
+        if ending is self.reply_ending:
             self.reply(reply)
             return
-        self._ending, before = ending, self._ending
+        self.reply_ending, before = ending, self.reply_ending
         try:
             self.reply(reply)
         finally:
-            self._ending = before
+            self.reply_ending = before
 
     def fail(self, error: BaseException, frame: Frame) -> None:
         """End the connection: its handler has raised this for a frame."""
