@@ -43,7 +43,6 @@ ELSEWHERE = {
         "echo $?": "the same",
     },
     "operations.md": {
-        "sockctl: pid 4711 does not answer": "tests/process/test_stall_detector.py",
         "warning connection closed before": "tests/system/test_stop_bound.py",
         "error ended by force": "tests/system/test_stop_bound.py",
         "error defect": "tests/net/loop/test_defects.py",

@@ -33,7 +33,7 @@ IN_THE_LOG = "# in the daemon's log"
 LOG_LINE = re.compile(r"(debug|info|warning|error|critical) ")
 LOG = "/srv/log"
 NEEDED = ("unshare", "ip", "setpriv", "ss")
-OBSERVES = ("ss ", "tail ", "nstat ", "cat ", "egrep ", "grep ", "ps ")
+OBSERVES = ("sockctl --control /run/sockd/slow.sock status", "ss ", "tail ", "nstat ", "cat ", "egrep ", "grep ", "ps ")
 """Commands that are tried again until what is on its way has come."""
 WAIT_S = 15.0
 """For what comes by itself: a daemon that starts, a line of the log."""
@@ -58,7 +58,7 @@ TOLERANT = [
     (r"(?<=[:=])[3-6]\d{4}\b", "PORT"),  # a client's: ip_local_port_range
     (r"(\bpid[= ]|\bprocess |\bthread |/proc/)\d+", r"\1PID"),
     (r"(\b(?:cpu_)?seconds=|\"(?:pid|seconds|memory)\":)[\d.]+", r"\1N"),
-    (r"\b\d+(\.\d+)?(us|ms|s|sec|%)(?!\w)", "DURATION"),
+    (r"\b\d+(\.\d+)? ?(us|ms|s|sec|%)(?!\w)", "DURATION"),
     (r"\b(fd=|recvfrom\(|sendto\(|flock\(|bind\(|listen\()\d+", r"\1FD"),
     (r"ln=15,r=8,p=3\S+", "HASH"),
     # of a connection that was reset: it depends on when
