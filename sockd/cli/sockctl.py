@@ -40,6 +40,17 @@ EX_FAILED = 1  # a check of selftest
 EX_INTERRUPTED = 130  # 128 + SIGINT, as the shell reports it
 
 
+NO_CONTROL = "does not use the control socket; remove it"
+
+
+class _NoControl(argparse.Action):
+    """--control behind a verb that has no use for it: what stands behind it would be taken for an address."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        """Refuse it."""
+        parser.error(f"--control: {parser.prog.split()[-1]} {NO_CONTROL}")
+
+
 class _Parser(Parser):
     """argparse with the exit code of sysexits(3) for a wrong command line."""
 
@@ -72,7 +83,7 @@ def _main(argv: Sequence[str] | None) -> int:
         parser = make_parser()
         arguments = parser.parse_args([*words], argparse.Namespace(program=program))
         if arguments.control is not None and arguments.verb not in admin.VERBS:
-            parser.error(f"--control: {arguments.verb} does not use the control socket; remove it")
+            parser.error(f"--control: {arguments.verb} {NO_CONTROL}")
         return _run(arguments)
     except SockdError as error:
         for line in str(error).split("\n"):
@@ -209,6 +220,8 @@ def make_parser() -> argparse.ArgumentParser:
     _add_import(verbs)
     admin.add_verbs(verbs)
     _add_password(verbs)
+    for name in verbs.choices.keys() - admin.VERBS.keys():
+        verbs.choices[name].add_argument("--control", action=_NoControl, nargs="?", help=argparse.SUPPRESS)
     parser.verbs = verbs.choices
     return parser
 

@@ -102,6 +102,7 @@ class FileHandler(Lossy):
         self._warn_size, self._max_size = sizes
         self._file = AppendFile(path, "daemon.log.to", owner=owner, rooted=rooted)
         self._lines = LineWriter(lambda data: os.write(self._file.fileno(), data))
+        self._warn_of_size(0)
 
     def fileno(self) -> int:
         """Return the descriptor that is written to."""
@@ -113,6 +114,7 @@ class FileHandler(Lossy):
         Raises: SystemFault, PermissionFault: it cannot be opened; lines are still written to the old one.
         """
         self._file.reopen()
+        self._warn_of_size(0)
 
     def send(self, record: logging.LogRecord) -> None:
         """Append its lines in one write(2), so that those of several writers do not mix."""
@@ -123,6 +125,10 @@ class FileHandler(Lossy):
         if self._max_size is not None and before >= self._max_size:
             raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
         self._lines.line(self._bytes(record))
+        self._warn_of_size(before)
+
+    def _warn_of_size(self, before: int) -> None:
+        """Write that the file has grown past a limit since it had so many bytes: 0 where it has just been opened."""
         after = os.fstat(self._file.fileno()).st_size
         if self._warn_size is not None and before < self._warn_size <= after:
             self._lines.line(self._bytes(_record("log file larger than warn_size", after)))

@@ -317,7 +317,8 @@ class ListenSettings:
     )
     ident: Ident | None = setting(
         None,
-        help="ask the client's host for the user (RFC 1413), for at most 5 seconds: log it, or require one",
+        help="ask the client's host for the user (RFC 1413), for at most 5 seconds: log it, or require one; clients of "
+        "Unix sockets have no host to ask and are served",
         source="xinetd.conf(5), USERID and IDONLY; the administrator of that host decides about the answer",
     )
     greeting_files: tuple[str, ...] = setting(

@@ -374,6 +374,26 @@ def test_the_facility_is_that_of_the_settings(keeper):
     handler.close()
 
 
+@pytest.mark.parametrize(
+    ("sizes", "said"),
+    [((None, 300), ["max_size, no more is written"]), ((300, None), ["warn_size"]), ((1000, 2000), [])],
+)
+def test_a_file_that_is_too_large_when_it_is_opened_says_so(tmp_path, sizes, said):
+    """Seen to fail: nothing was written, and nothing said why."""
+    path = tmp_path / "log"
+    path.write_text("x" * 400 + "\n")
+    handler = FileHandler(str(path), sizes=sizes)
+    lines = path.read_text().splitlines()[1:]
+    assert [line.partition(" bytes=")[0] for line in lines] == [f"log file larger than {one}" for one in said]
+    path.rename(tmp_path / "log.1")
+    handler.reopen()
+    assert path.read_text() == ""
+    path.write_text("x" * 400 + "\n")
+    handler.reopen()
+    assert len(path.read_text().splitlines()) == 1 + len(said)
+    handler.close()
+
+
 def test_a_file_warns_and_then_stops_until_it_is_emptied(tmp_path):
     path = tmp_path / "log"
     handler = FileHandler(str(path), sizes=(100, 300))

@@ -12,6 +12,7 @@ from contextlib import closing, suppress
 import pytest
 from controlling import Sockctl
 from networks import OTHERS, SERVER, elsewhere  # noqa: F401 - a fixture
+from serving import STAY_ROOT
 from watching import _until
 
 BAD, GOOD = "127.0.0.2", "127.0.0.3"
@@ -170,6 +171,19 @@ def test_the_user_is_asked_for(ident_host, launch, tmp_path, word):
         assert sock.recv(10) == (b"X\n" if word == "log" else b"")
     if word == "require":
         assert server.wait_for("refused")["reason"] == "ident"
+    server.stop()
+
+
+def test_clients_of_a_unix_socket_have_no_host_to_ask(launch, tmp_path):
+    """As docs/reference.md says."""
+    (tmp_path / "sockd.toml").write_text(
+        f'[[listen]]\naddress = "unix:{tmp_path}/s"\nservice = "upper"\nident = "require"\n'
+    )
+    server = launch("-f", *STAY_ROOT, "--log-format", "json", "-c", "sockd.toml").ready()
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.connect(f"{tmp_path}/s")
+        sock.sendall(b"x\n")
+        assert sock.recv(10) == b"X\n"
     server.stop()
 
 

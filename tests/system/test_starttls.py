@@ -88,6 +88,11 @@ class Twice(sockd.LineProtocol):
         except RuntimeError as error:
             self.send_line(str(error).encode())
 
+class Finished(sockd.LineProtocol):
+    def line_received(self, line):
+        self.transport.write_eof()
+        self.transport.start_tls()
+
 class Paused(sockd.LineProtocol):
     def line_received(self, line):
         if line == b"STARTTLS":
@@ -295,6 +300,16 @@ def test_called_again(house, secure):
     sock = secure(raw)
     assert read_line(sock) == b"start_tls(): already called\n"
     assert read_line(sock) == b"start_tls(): the connection is already encrypted\n"
+
+
+def test_after_write_eof(house):
+    """Seen to fail: the handshake began, and the log had "Broken pipe" as the reason of its end."""
+    one = house("app:Finished")
+    raw = one.connect()
+    raw.sendall(b"x\n")
+    assert rest_of(raw) == b""
+    assert one.closed("handler-error")
+    assert "start_tls() after write_eof(): a handshake" in one.wait_for("handler failed")["traceback"]
 
 
 def test_a_callback_that_raises(house, secure):

@@ -185,11 +185,13 @@ class Connection(WriteTransport):
             unread: input of that kind that the handler has already read.
 
         Raises:
-            RuntimeError: the connection is encrypted or will be, is closing, or its listener has no
-                `tls = { ..., starttls = true }`.
+            RuntimeError: the connection is encrypted or will be, is closing, is finished by write_eof(), or its
+                listener has no `tls = { ..., starttls = true }`.
         """
         if self._starting is not None:
             raise RuntimeError("start_tls(): already called")
+        if self._life is FINISHING:
+            raise RuntimeError("start_tls() after write_eof(): a handshake has to be answered")
         handshakes = starttls.handshakes_for(self, self._set)
         on_secured = partial(self._guard, secured) if secured else lambda: None
         starting = starttls.StartTlsUpgrade(

@@ -50,10 +50,28 @@ def test_the_one_behind_the_verb_counts(daemon):
     assert sockctl("--control", "/nowhere", "status", "--control", daemon).returncode == 0
 
 
-def test_of_no_use_to_a_client():
-    done = sockctl("--control", "/x", "connect", "tcp://127.0.0.1:7")
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--control", "/x", "connect", "tcp://127.0.0.1:7"),
+        ("connect", "--control", "/x", "tcp://127.0.0.1:7"),
+        ("connect", "tcp://127.0.0.1:7", "--control=/x"),
+        ("connect", "--tls", "--control", "/x"),
+        ("import", "--control", "/x", "inetd.conf"),
+    ],
+)
+def test_of_no_use_to_a_client(words):
+    """Seen to fail behind the verb: "not an address: '/x'"."""
+    done = sockctl(*words)
     assert done.returncode == 64
-    assert "sockctl: --control: connect does not use the control socket; remove it" in done.stderr
+    verb = "import" if "import" in words else "connect"
+    assert f"sockctl: --control: {verb} does not use the control socket; remove it" in done.stderr
+
+
+def test_a_verb_that_uses_it_may_be_about_another_one(tmp_path):
+    """`connect` is the name of a service here."""
+    done = sockctl("limit", "--control", tmp_path / "none", "connect", "5")
+    assert "is it running" in done.stderr
 
 
 def test_who_may_is_said(monkeypatch):
