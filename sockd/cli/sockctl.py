@@ -40,17 +40,6 @@ EX_FAILED = 1  # a check of selftest
 EX_INTERRUPTED = 130  # 128 + SIGINT, as the shell reports it
 
 
-NO_CONTROL = "does not use the control socket; remove it"
-
-
-class _NoControl(argparse.Action):
-    """--control behind a verb that has no use for it: what stands behind it would be taken for an address."""
-
-    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
-        """Refuse it."""
-        parser.error(f"--control: {parser.prog.split()[-1]} {NO_CONTROL}")
-
-
 class _Parser(Parser):
     """argparse with the exit code of sysexits(3) for a wrong command line."""
 
@@ -81,16 +70,26 @@ def _main(argv: Sequence[str] | None) -> int:
         fill_standard_streams()
         words, program = _split_program(sys.argv[1:] if argv is None else argv)
         parser = make_parser()
-        arguments = parser.parse_args([*words], argparse.Namespace(program=program))
-        if arguments.control is not None and arguments.verb not in admin.VERBS:
-            parser.error(f"--control: {arguments.verb} {NO_CONTROL}")
-        return _run(arguments)
+        _check_control(parser, words)
+        return _run(parser.parse_args([*words], argparse.Namespace(program=program)))
     except SockdError as error:
         for line in str(error).split("\n"):
             print(f"{PROGRAM}: {printable(line)}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         return EX_INTERRUPTED
+
+
+def _check_control(parser: _Parser, words: Sequence[str]) -> None:
+    """Refuse --control, before the verb or behind it, where the verb has no use for it.
+
+    To argparse it would be an option that nobody knows, and the path behind it an address.
+    """
+    before = 2 if words[:1] == ["--control"] else 1 if words and words[0].startswith("--control=") else 0
+    verb = words[before] if len(words) > before else ""
+    is_given = any(word.partition("=")[0] == "--control" for word in words)
+    if is_given and verb in parser.verbs and verb not in admin.VERBS:
+        parser.error(f"--control: {verb} does not use the control socket; remove it")
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -140,7 +139,7 @@ def _bind(arguments: argparse.Namespace) -> NoReturn:
     )
 
 
-def make_parser() -> argparse.ArgumentParser:
+def make_parser() -> _Parser:
     """Make the parser of the command line; the man pages and the completions are made from it."""
     parser = _Parser(prog=PROGRAM, description="Client and administration tool for sockd.", allow_abbrev=False)
     parser.add_argument("-V", "--version", action=_Version, nargs=0, help="print the version and exit")
@@ -220,8 +219,6 @@ def make_parser() -> argparse.ArgumentParser:
     _add_import(verbs)
     admin.add_verbs(verbs)
     _add_password(verbs)
-    for name in verbs.choices.keys() - admin.VERBS.keys():
-        verbs.choices[name].add_argument("--control", action=_NoControl, nargs="?", help=argparse.SUPPRESS)
     parser.verbs = verbs.choices
     return parser
 
