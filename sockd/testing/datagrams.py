@@ -88,6 +88,8 @@ class InternetLikeTable(DatagramTable):
         options: as for every table.
     """
 
+    plain: int
+
     def __init__(self, sock: InternetLike, **options: bool) -> None:
         super().__init__(sock, **options)
         self._sockaddr = sock.client

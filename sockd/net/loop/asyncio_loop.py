@@ -113,6 +113,7 @@ class _Loop(asyncio.SelectorEventLoop):
     _ready: deque[asyncio.Handle]
     _scheduled: list[asyncio.TimerHandle]
     _thread_id: int | None
+    get_debug: Callable[[], bool]  # made by set_debug()
 
     def call_soon(
         self, callback: Callable[..., object], *args: object, context: contextvars.Context | None = None
@@ -129,7 +130,7 @@ class _Loop(asyncio.SelectorEventLoop):
     def set_debug(self, enabled: bool) -> None:
         """Turn asyncio's debug mode on or off, which each future asks for: a call of C answers it."""
         super().set_debug(enabled)
-        self.get_debug = bool(enabled).__bool__  # type: ignore[method-assign]
+        self.get_debug = bool(enabled).__bool__
 
     def add_signal_handler(self, sig: int, callback: Callable[..., object], *args: object) -> None:
         """Refuse: asyncio would take over the wake-up of all signals.
