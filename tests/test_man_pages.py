@@ -25,7 +25,8 @@ BIN = Path(sys.executable).parent
 VERBS = (
     "connect", "selftest", "bind", "import",
     "status", "connections", "close", "drain", "undrain", "reload", "plan", "upgrade", "stop", "log-level",
-    "deny", "allow", "limit", "rate", "target", "overrides", "clear", "trace", "events", "top", "password",
+    "deny", "allow", "limit", "rate", "target", "overrides", "clear", "certificates", "trace", "events", "top",
+    "password",
 )  # fmt: skip
 LIMIT_S = 60
 

@@ -47,6 +47,8 @@ def format_reply(verb: str, reply: object) -> str:
         return "\n".join(_connections(as_objects(reply))) + "\n"
     if verb == "overrides":
         return "\n".join(_overrides(as_objects(reply))) + "\n"
+    if verb == "certificates":
+        return "\n".join(_certificates(as_objects(reply))) + "\n"
     result = as_object(reply)
     if verb == "plan":
         return "\n".join(_changes(result)) + "\n"
@@ -82,6 +84,18 @@ def _value(one: Table) -> object:
             return f"{one['value']}/{interval}" if one["value"] else "off"
         case _:
             return LEVEL_NAMES.get(one["value"], "-")
+
+
+def _certificates(result: Sequence[Table]) -> Iterator[str]:
+    if not result:
+        yield "no certificates: no listener uses TLS"
+        return
+    rows: list[Sequence[object]] = [("FILE", "ENDS IN", "UNTIL", "RENEWED", "LISTENERS")]
+    for one in result:
+        left = format_duration(one["seconds_left"]) if one["seconds_left"] else "expired"
+        renewed = "reload to use it" if one["renewed"] else "-"
+        rows.append((one["file"], left, one["until"] or "-", renewed, ", ".join(one["listeners"])))
+    yield from columns(rows)
 
 
 def _moved(result: Table) -> str:

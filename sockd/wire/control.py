@@ -150,6 +150,10 @@ VERBS: Mapping[str, ControlVerb] = {
         "list what deny, allow, limit, rate, target, drain, log-level and deny_time have changed, and until when"
     ),
     "clear": ControlVerb("end an override before its time", {"id": (int, "id, as in sockctl overrides")}),
+    "certificates": ControlVerb(
+        "list the certificates of the listeners, and until when they are valid",
+        more="A file that something has renewed is in use after the next reload.",
+    ),
     "trace": ControlVerb(
         "show frames as they pass, until Ctrl-C",
         {

@@ -184,3 +184,4 @@ def test_the_page_has_what_its_first_screen_shows(house, certificates):
     (found,) = json.loads(get(server, "/status.json")[1])["certificates"]
     assert found["file"] == str(own.path)
     assert found["seconds_left"] > 0
+    assert f'sockd_certificate_expiry_timestamp_seconds{{file="{own.path}"}} ' in get(server, "/metrics")[1]

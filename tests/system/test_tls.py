@@ -438,6 +438,31 @@ def test_a_certificate_that_ends_soon_is_told(daemon, certificates, tmp_path):
     assert one.logged("certificate expires soon")[0]["file"] == str(short.path)
 
 
+def test_certificates_are_listed_and_one_that_was_renewed_is_told_until_a_reload(daemon, certificates, tmp_path):
+    toml = f'[daemon]\ncontrol = "{tmp_path}/control.sock"\n'
+    short = certificates.new(where=_directory(tmp_path, 1), days=3)
+    long = certificates.new(where=_directory(tmp_path, 2))
+    for own in (long, short):
+        toml += '[[listen]]\naddress = "tcp://127.0.0.1:0"\nservice = "upper"\n'
+        toml += f'tls = {{ certificate = "{own.path}", key = "{own.key}" }}\n'
+    daemon(toml=toml)
+    control = Sockctl(tmp_path)
+    rows = control.ask("certificates")
+    assert [row["file"] for row in rows] == [str(short.path), str(long.path)]
+    assert 2 * 86_400 < rows[0]["seconds_left"] <= 3 * 86_400 < rows[1]["seconds_left"]
+    assert [row["renewed"] for row in rows] == [False, False]
+    assert all(len(row["listeners"]) == 1 for row in rows)
+    new = certificates.new(where=_directory(tmp_path, 3), days=90)
+    for before, after in ((short.key, new.key), (short.path, new.path)):
+        os.replace(after, before)
+    assert [row["renewed"] for row in control.ask("certificates")] == [True, False]
+    assert "reload to use it" in control.run("certificates").stdout
+    control.ask("reload")
+    rows = {row["file"]: row for row in control.ask("certificates")}
+    assert rows[str(short.path)]["renewed"] is False
+    assert rows[str(short.path)]["seconds_left"] > 80 * 86_400
+
+
 # ---- the client
 
 

@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from sockd._version import VERSION
+from sockd.daemon.control.certificates import list_certificates
 from sockd.daemon.control.connection_list import ConnectionQuery, answer_in_steps
 from sockd.daemon.control.follow import FollowedVerbs
 from sockd.daemon.control.override_verbs import OverrideVerbs
@@ -99,6 +100,7 @@ class ControlCommands:
             "plan": self._plan,
             "upgrade": lambda _words: self._succession.upgrade(),
             "stop": self._stop,
+            "certificates": lambda _words: list_certificates(self._serving),
             "trace": self.followed.trace,
             "events": self.followed.events,
             **OverrideVerbs(self._serving, self._reloading, self._succession).verbs(),

@@ -14,6 +14,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from sockd._version import VERSION
+from sockd.daemon.control.certificates import list_certificates
 from sockd.daemon.metrics import CONTENT_TYPE, Family, exposition
 from sockd.lazy import json, psutil
 from sockd.net.kernel import time_wait_sockets
@@ -101,7 +102,7 @@ class MetricsPages:
         return (
             self._asked.status({})
             | {"host": socket.gethostname(), "configuration_seconds": round(time.time() - loaded, 3)}
-            | {"certificates": self._certificates(), "events": self._asked.recent_events(SHOWN_EVENTS)}
+            | {"certificates": list_certificates(self._serving), "events": self._asked.recent_events(SHOWN_EVENTS)}
             | ({"workers": workers} if workers else {})
             | {
                 "max_connections": self._max_connections,
@@ -109,13 +110,6 @@ class MetricsPages:
                 "process": self._total_usage(),
             }
         )
-
-    def _certificates(self) -> list[dict[str, object]]:
-        """Return each certificate of a listener, with the seconds that are left of it; 0: it has expired."""
-        contexts = [served.plan.tls for served in self._serving.listeners if served.plan.tls is not None]
-        found = {path: until for one in contexts for path, until in one.certificates}
-        now = time.time()
-        return [{"file": path, "seconds_left": round(max(0.0, until - now))} for path, until in sorted(found.items())]
 
     # ---- for Prometheus
 
@@ -127,6 +121,7 @@ class MetricsPages:
         yield from self._listener_families()
         yield _one("sockd_max_connections", "Maximum number of open connections", self._max_connections)
         yield _one("sockd_buffer_bytes", "Memory of incomplete frames and pending output", self._serving.memory)
+        yield from self._certificate_families()
         text = "Internal errors that the daemon survived, each with a line in the log; expected: 0"
         yield Family("sockd_defects_total", "counter", text, [({}, self._serving.defects)])
         replaced: Samples = [({"reason": why}, count) for why, count in self._serving.replaced.items()]
@@ -209,6 +204,14 @@ class MetricsPages:
         limits = {one.plan.service.name: one.plan.service.max_connections for one in self._serving.listeners}
         maxima = [({"service": name}, limit) for name, limit in sorted(limits.items()) if limit is not None]
         yield Family("sockd_service_max_connections", "gauge", "Maximum of open connections of a service", maxima)
+
+    def _certificate_families(self) -> Iterator[Family]:
+        contexts = [served.plan.tls for served in self._serving.listeners if served.plan.tls is not None]
+        ends = {certificate.path: certificate.until for one in contexts for certificate in one.certificates}
+        if ends:
+            samples: Samples = [({"file": path}, until) for path, until in sorted(ends.items())]
+            text = "Time at which a certificate expires, since 1970; 0 for one that is not valid"
+            yield Family("sockd_certificate_expiry_timestamp_seconds", "gauge", text, samples)
 
     def _time_families(self) -> Iterator[Family]:
         handler_times, turns = self._serving.times()

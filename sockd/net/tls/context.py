@@ -11,7 +11,7 @@ import logging
 import os
 import ssl
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from sockd.errors import ConfigurationError
 from sockd.files.trusted import open_file
@@ -40,6 +40,20 @@ class CertificateError(Exception):
     """A client's certificate is not one that it is let in with."""
 
 
+class Certificate(NamedTuple):
+    """A certificate of a listener, and the file that it was read from.
+
+    Attributes:
+        path: of the file.
+        until: when it expires, in seconds since 1970; 0 if it is not valid now.
+        modified: time of the file's last change when it was read, in nanoseconds since 1970.
+    """
+
+    path: str
+    until: float
+    modified: int
+
+
 class TlsContext:
     """What the handshakes of a listener are made with.
 
@@ -54,7 +68,7 @@ class TlsContext:
     def __init__(self, settings: TlsSettings, place: str) -> None:
         self.settings = settings
         self._place = place
-        self.certificates: list[tuple[str, float]] = []
+        self.certificates: list[Certificate] = []
         self._others: dict[str, ssl.SSLContext] = {}
         self._main = self._context("certificate", settings.certificate, settings.key)
         for index, other in enumerate(settings.others):
@@ -76,11 +90,12 @@ class TlsContext:
         for path, name in ((certificate, key), (private, "key"), (settings.client_ca, "client_ca")):
             if path is not None:
                 self._check_readable(path, name)
+        modified = os.stat(certificate).st_mtime_ns  # before it is read: a change in between is one since
         try:
             context.load_cert_chain(certificate, private, self._ask)
         except ssl.SSLError as error:
             raise ConfigurationError(f"{self._place}.{key}: {certificate}: {_why(error, private)}") from None
-        self._check_time(key, certificate, context)
+        self._check_time(key, certificate, context, modified)
         if settings.client_ca is not None:
             context.verify_mode = ssl.CERT_REQUIRED
             try:
@@ -104,15 +119,15 @@ class TlsContext:
             words = f"{path}: {os.strerror(error.errno or 0)}{user}"
             raise ConfigurationError(f"{self._place}.{name}: {words}") from None
 
-    def _check_time(self, key: str, path: str, context: ssl.SSLContext) -> None:
+    def _check_time(self, key: str, path: str, context: ssl.SSLContext, modified: int) -> None:
         """Warn of a certificate that is over, or soon will be: to refuse it would end a service that still works."""
         try:
             until = _valid_until(path, context)
         except (UnicodeDecodeError, ssl.SSLError):
             return  # there is something in it that Python does not read; clients may
-        self.certificates.append((path, ssl.cert_time_to_seconds(until) if until else 0.0))
-        left = ssl.cert_time_to_seconds(until) - time.time() if until else 0
-        if left < WARNED_SECONDS:
+        seconds = ssl.cert_time_to_seconds(until) if until else 0
+        self.certificates.append(Certificate(path, seconds, modified))
+        if seconds - time.time() < WARNED_SECONDS:
             event = {"file": path, "key": f"{self._place}.{key}"} | ({"until": until} if until else {})
             logger.warning("certificate expires soon" if until else "certificate has expired", extra={"event": event})
 
@@ -211,4 +226,4 @@ def best_match(name: str, patterns: Container[str]) -> str:
     return wild if label and domain and wild in patterns else ""
 
 
-__all__ = ["CertificateError", "TlsContext", "best_match", "certificate_names", "lower"]
+__all__ = ["Certificate", "CertificateError", "TlsContext", "best_match", "certificate_names", "lower"]
