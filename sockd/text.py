@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from sockd.lazy import datetime, difflib, json
+from sockd.lazy import datetime, difflib, json, pattern
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -49,7 +49,7 @@ def suggest(word: str, known: Iterable[str]) -> str:
     return f"; did you mean {quote(near)}?" if near else ""
 
 
-_BARE = re.compile(r"=[ \t]*(?P<value>[A-Za-z0-9./:][\w./: +-]*?)[ \t]*(?:#.*)?$")
+_BARE = pattern(r"=[ \t]*(?P<value>[A-Za-z0-9./:][\w./: +-]*?)[ \t]*(?:#.*)?$")
 
 
 def quote(text: str) -> str:

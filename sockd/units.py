@@ -8,10 +8,9 @@ MiB, GiB powers of 1024, as in IEC 80000-13.  Ranges belong to sockd.settings.
 
 from __future__ import annotations
 
-import re
 from itertools import pairwise
 
-from sockd.lazy import fractions
+from sockd.lazy import fractions, pattern
 from sockd.text import nearest
 
 SIZE_UNITS = {
@@ -31,8 +30,8 @@ FOREVER = 1e10  # seconds, three centuries: above it a float no longer holds nan
 # More digits than any limit needs, and few enough that int() and float() stay exact and quick.
 _NUMBER = r"[0-9]{1,15}(?:\.[0-9]{1,9})?"
 _UNIT = r"[A-Za-z\u00b5\u03bc]+"
-_SIZE = re.compile(rf"(?P<number>{_NUMBER}) *(?P<unit>{_UNIT})?")
-_PART = re.compile(rf"(?P<number>{_NUMBER}) *(?P<unit>{_UNIT})? *")
+_SIZE = pattern(rf"(?P<number>{_NUMBER}) *(?P<unit>{_UNIT})?")
+_PART = pattern(rf"(?P<number>{_NUMBER}) *(?P<unit>{_UNIT})? *")
 
 
 def parse_whole(text: str, maximum: int) -> int | None:

@@ -14,7 +14,6 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 SHORT = {
     "sockd/__main__.py": "python -m sockd",
-    "sockd/cli/start.py": "imports nothing: signals are blocked before anything else is",
     "sockd/cli/verbs/password.py": "verbs are one module each",
 }
 """Modules that are no room of their own, and why."""

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from sockd.cli import sockctl, sockd
+from sockd.cli import sockctl, sockd_parser
 from sockd.settings import daemon, listen, relay, service, socks, tls, toml_key
 
 ROOT = Path(__file__).parents[1]
@@ -123,7 +123,9 @@ def arguments(parser):
             yield "/".join(action.option_strings) or action.metavar, parser._get_formatter()._expand_help(action)
 
 
-@pytest.mark.parametrize(("module", "page"), [(sockd, "sockd.8"), (sockctl, "sockctl.1")], ids=["sockd", "sockctl"])
+@pytest.mark.parametrize(
+    ("module", "page"), [(sockd_parser, "sockd.8"), (sockctl, "sockctl.1")], ids=["sockd", "sockctl"]
+)
 def test_every_option_says_in_the_page_what_it_says_in_help(module, page, rendered):
     text = rendered(page).lower()
     for where, help_text in arguments(module.make_parser()):

@@ -17,7 +17,7 @@ import pytest
 
 import sockd as sockd_package
 from sockd import CloseReason, Connection, buffer, testing
-from sockd.cli import sockctl, sockd
+from sockd.cli import sockctl, sockd_parser
 from sockd.config.load import loads
 from sockd.log.events import EVENT_CATEGORIES
 from sockd.settings import toml_key
@@ -57,7 +57,7 @@ def test_every_key(generator):
 
 def test_every_option_and_verb():
     text = PAGE.read_text()
-    for parser in (sockd.make_parser(), sockctl.make_parser()):
+    for parser in (sockd_parser.make_parser(), sockctl.make_parser()):
         for action in parser._actions:
             for flag in action.option_strings:
                 assert f"`{flag}" in text, flag

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import get_args
 
 from sockd.cli.sockctl import make_parser as sockctl_parser
-from sockd.cli.sockd import make_parser as sockd_parser
+from sockd.cli.sockd_parser import make_parser as sockd_parser
 from sockd.settings import LogFormat, LogLevel, Multiplexer
 
 VALUES = {

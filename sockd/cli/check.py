@@ -21,9 +21,9 @@ from sockd.services.reimport import authors_files
 from sockd.values import replace
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Iterable, Iterator
 
+    from sockd.cli.options import Options
     from sockd.daemon.plan import ListenerPlan
     from sockd.settings import DaemonSettings
 
@@ -45,7 +45,7 @@ class Notes(logging.Handler):
         print(f"sockd: {self._name}: note: {record.getMessage()}{fields}", file=sys.stderr)
 
 
-def look(options: argparse.Namespace) -> int:
+def look(options: Options) -> int:
     """Check, or print the effective settings, without serving."""
     reset_signals()
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # else a module that is being imported seems to have failed

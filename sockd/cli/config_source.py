@@ -19,9 +19,9 @@ from sockd.settings.listen import ListenSettings
 from sockd.values import dataclass, replace
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Callable
 
+    from sockd.cli.options import Options
     from sockd.settings.address import Services
 
 
@@ -60,7 +60,7 @@ class Source:
     parse: Callable[[str, str], Settings] | None
 
 
-def read_source(options: argparse.Namespace) -> Source:
+def read_source(options: Options) -> Source:
     path = str(pathlib.Path(options.config)) if options.config else None
     if path is None and not options.listen:
         path = find()

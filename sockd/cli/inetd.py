@@ -9,6 +9,7 @@ import os
 from contextlib import redirect_stderr
 from typing import TYPE_CHECKING
 
+from sockd.cli.options import read_plain
 from sockd.config.command_line import from_command_line
 from sockd.daemon import inetd
 from sockd.daemon.inetd import inetd_settings, open_log
@@ -23,18 +24,19 @@ from sockd.services.handlers_path import look_in
 from sockd.settings import LogSettings, Settings
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Sequence
 
-    from sockd.cli import config_source
+    from sockd.cli import config_source, sockd_parser
+    from sockd.cli.options import Options
 else:
     config_source = lazily("sockd.cli.config_source")
+    sockd_parser = lazily("sockd.cli.sockd_parser")
 
 
 logger = logging.getLogger("sockd.cli")
 
 
-def serve(arguments: Sequence[str], parser: argparse.ArgumentParser) -> int:
+def serve(arguments: Sequence[str]) -> int:
     """Serve what inetd passed; every error goes to syslog, and to a terminal if there is one."""
     close_to_others()
     socket_activation.forget(os.environ)  # Accept=yes passes the connection a second time, as descriptor 3
@@ -44,10 +46,10 @@ def serve(arguments: Sequence[str], parser: argparse.ArgumentParser) -> int:
     finally:
         open_log(LogSettings())
     try:
-        options = _parse_quietly(arguments, parser)
+        options = _parse_quietly(arguments)
         if not options.config:
             look_in(current_directory())
-        inetd.run(inetd_settings(_inetd_settings(options), options.inetd), given)
+        inetd.run(inetd_settings(_inetd_settings(options), options.inetd or ""), given)
     except SockdError as error:
         for line in str(error).splitlines():
             logger.error("not serving", extra={"event": {"error": line}})
@@ -58,11 +60,11 @@ def serve(arguments: Sequence[str], parser: argparse.ArgumentParser) -> int:
     return EX_OK
 
 
-def _parse_quietly(arguments: Sequence[str], parser: argparse.ArgumentParser) -> argparse.Namespace:
+def _parse_quietly(arguments: Sequence[str]) -> Options:
     words = io.StringIO()
     try:
         with redirect_stderr(words):
-            options = parser.parse_args(arguments)
+            options = read_plain(arguments) or sockd_parser.parse(arguments)
     except SystemExit as stop:
         raise UsageError(words.getvalue().rstrip().rpartition("\n")[2] or f"exit code {stop.code}") from None
     for name in ("listen", "foreground", "check", "show", "reload", "trace", "pidfile"):
@@ -72,7 +74,7 @@ def _parse_quietly(arguments: Sequence[str], parser: argparse.ArgumentParser) ->
     return options
 
 
-def _inetd_settings(options: argparse.Namespace) -> Settings:
+def _inetd_settings(options: Options) -> Settings:
     return from_command_line(
         base=_inetd_base(options.config) if options.config else None,
         multiplexer=options.multiplexer,

@@ -8,54 +8,20 @@ it.
 
 from __future__ import annotations
 
-import argparse
 import errno
 import io
 import os
 import sys
 from contextlib import suppress
-from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sockd.errors import EX_OK, EX_OSERR, fault
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from _typeshed import SupportsWrite
-
 OUTPUT_FAILURES = (errno.EPIPE, errno.ENOSPC, errno.EIO, errno.EBADF, errno.EDQUOT, errno.EFBIG)
 OUTPUT = 1
-DEFAULT_COLUMNS = 80
-MAX_COLUMN_DIGITS = 6
-
-
-def _formatter(prog: str) -> argparse.HelpFormatter:
-    """Return argparse's; one is made for each option, and would import shutil to ask how wide the terminal is."""
-    return argparse.HelpFormatter(prog, width=_columns() - 2)
-
-
-@cache
-def _columns() -> int:
-    """Return the width of the terminal, as shutil.get_terminal_size()."""
-    given = os.environ.get("COLUMNS", "")
-    if given.isascii() and given.isdigit() and len(given) <= MAX_COLUMN_DIGITS and int(given):
-        return int(given)
-    try:
-        return os.get_terminal_size(OUTPUT).columns or DEFAULT_COLUMNS
-    except OSError:  # no terminal
-        return DEFAULT_COLUMNS
-
-
-class Parser(argparse.ArgumentParser):
-    """argparse, but an output that cannot be written is an error."""
-
-    def __init__(self, **about: Any) -> None:  # noqa: ANN401 - what a later Python adds
-        super().__init__(**{"formatter_class": _formatter, **about})
-
-    def _print_message(self, message: str, file: SupportsWrite[str] | None = None) -> None:
-        if message:
-            (file or sys.stderr).write(message)
 
 
 def with_output(program: str, run: Callable[[], int]) -> int:
@@ -105,4 +71,4 @@ def print_error(line: str) -> None:
         sys.stderr.flush()
 
 
-__all__ = ["Parser", "give_up_output", "print_error", "with_output"]
+__all__ = ["OUTPUT", "give_up_output", "print_error", "with_output"]

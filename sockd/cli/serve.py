@@ -29,9 +29,9 @@ from sockd.process.syscalls import close_to_others
 from sockd.values import replace
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Callable, Sequence
 
+    from sockd.cli.options import Options
     from sockd.daemon.upgrade import fdstore
     from sockd.daemon.upgrade.receiver import UpgradeReceiver
     from sockd.daemon.workers import supervisor
@@ -45,7 +45,7 @@ logger = logging.getLogger("sockd.cli")
 _TRY = "write one, or try the built-in example: sockd --foreground"
 
 
-def start(options: argparse.Namespace, reporting: Callable[[Callable[[], int]], int]) -> int:
+def start(options: Options, reporting: Callable[[Callable[[], int]], int]) -> int:
     """Serve, in the foreground or in the background, where `reporting` says what went wrong."""
     close_to_others()
     given = socket_activation.claim(os.environ, os.getpid())
@@ -86,7 +86,7 @@ def _with_starter(common: StartContext, starter: StartupPipe) -> StartContext:
     return replace(common, ready=lambda _: starter.ready(), let_go=starter.let_go, background=True)
 
 
-def serve_after_upgrade(predecessor: UpgradeReceiver, options: argparse.Namespace) -> int:
+def serve_after_upgrade(predecessor: UpgradeReceiver, options: Options) -> int:
     """Serve as the new process of an upgrade, in the foreground or not."""
     close_to_others()
     signals = install_signals(for_a_start(sys.stderr))

@@ -13,7 +13,8 @@ import sys
 from typing import TYPE_CHECKING, NoReturn
 
 from sockd._version import VERSION
-from sockd.cli.output import Parser, with_output
+from sockd.cli.arguments import Parser
+from sockd.cli.output import with_output
 from sockd.cli.verbs import IMPORT_FORMATS, PASSWORD_VARIABLE, PROGRAM, admin
 from sockd.errors import EX_OK, EX_USAGE, AddressError, SockdError
 from sockd.lazy import lazily

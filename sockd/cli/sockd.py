@@ -9,110 +9,40 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import resource
 import sys
-from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, NoReturn
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
-from sockd._version import VERSION
-from sockd.cli.output import Parser, print_error, with_output
+from sockd.cli.options import read_plain
+from sockd.cli.output import print_error, with_output
 from sockd.daemon.upgrade import UPGRADE_VARIABLE
-from sockd.errors import EX_USAGE, SockdError, SystemFault, UsageError
+from sockd.errors import SockdError, SystemFault, UsageError
 from sockd.lazy import lazily
 from sockd.log.escape import printable
 from sockd.log.format import ERROR_SEVERITY, is_journal
-from sockd.net.kernel import NO_DESCRIPTOR
-from sockd.process import init
 from sockd.process.descriptors import fill_standard_streams
 from sockd.process.signals import leave_with
 
 if TYPE_CHECKING:
-    import argparse
-
-    from sockd.cli import autoreload, check, config_source, inetd, serve
+    from sockd.cli import autoreload, check, inetd, serve, sockd_parser
+    from sockd.cli.options import Options
     from sockd.daemon.upgrade import receiver
+    from sockd.net import kernel
+    from sockd.process import init
 else:
     autoreload = lazily("sockd.cli.autoreload")
     check = lazily("sockd.cli.check")
     inetd = lazily("sockd.cli.inetd")
     serve = lazily("sockd.cli.serve")
     receiver = lazily("sockd.daemon.upgrade.receiver")
-    config_source = lazily("sockd.cli.config_source")
+    sockd_parser = lazily("sockd.cli.sockd_parser")
+    kernel = lazily("sockd.net.kernel")
+    init = lazily("sockd.process.init")
 
 logger = logging.getLogger("sockd.cli")
 
 Ready = Callable[[Sequence[tuple[str, str]]], None]
-
-_TRY = "write one, or try the built-in example: sockd --foreground"
-
-
-class _Parser(Parser):
-    def error(self, message: str) -> NoReturn:
-        self.print_usage(sys.stderr)
-        unknown, found = message.partition("unrecognized arguments: ")[1:]
-        if unknown:
-            word = found.split(" ")[0]
-            message = _what_was_meant(word, self._option_string_actions) or message
-        self.exit(EX_USAGE, f"{self.prog}: {message}\n")
-
-
-def _what_was_meant(word: str, options: Iterable[str]) -> str:
-    """Return the message for a word that is no option; empty if nothing is near."""
-    from sockd.settings.builtin import BUILTINS  # here, for a right command line has no use for these
-    from sockd.text import nearest
-    from sockd.wire.control import VERBS
-
-    if re.fullmatch(r"[\w.]+:[\w.]+", word) or word in BUILTINS:
-        listen = f"--listen tcp://{config_source.EXAMPLE_ADDRESS}={word}"
-        return f"{word}: a service needs an address; did you mean {listen}?"
-    if word.endswith(".toml"):
-        return f"{word}: did you mean --config {word}?"
-    if word in VERBS:
-        return f"{word}: did you mean sockctl {word}?"
-    near = nearest(word.partition("=")[0], options) if word.startswith("-") else ""
-    return f"{word}: no such option; did you mean {near}?" if near else ""
-
-
-def make_parser() -> argparse.ArgumentParser:
-    """Make the parser of the command line; the man pages and the completions are made from it."""
-    parser = _Parser(
-        prog="sockd",
-        description="Serve small network services: a function returns the reply to a line.",
-        epilog="Without --foreground, sockd goes to the background and the command returns once it serves. Without "
-        "--config, it reads ./sockd.toml (not as root), else /etc/sockd/sockd.toml, else, with --foreground, serves a "
-        "built-in example.",
-        allow_abbrev=False,
-    )
-    add = parser.add_argument
-    add("-c", "--config", metavar="FILE", help="read this configuration")
-    add("-f", "--foreground", action="store_true", help="stay in the foreground and log to standard error")
-    add("-u", "--user", metavar="USER", help="switch to this user after binding")
-    add("-g", "--group", metavar="GROUP", help="switch to this group instead of the user's own")
-    add("--chroot", metavar="DIR", help="use this directory as the root directory while serving (chroot(2))")
-    add("--pidfile", metavar="FILE", help="write the pid to this file and lock it against a second daemon")
-    add(
-        "-l",
-        "--listen",
-        metavar="ADDRESS=SERVICE",
-        action="append",
-        default=[],
-        help="serve SERVICE (a built-in service or module:attribute) on ADDRESS; repeatable, no configuration needed",
-    )
-    add(
-        "--inetd",
-        metavar="SERVICE",
-        help="serve standard input: a connection, a listening socket, a datagram socket, a pipe or a terminal",
-    )
-    add("-t", "--check", action="store_true", help="check the configuration and the handlers without binding anything")
-    add("-T", "--print", dest="show", action="store_true", help="check, then print the effective configuration")
-    add("--multiplexer", metavar="NAME", help="I/O multiplexer: auto, epoll, poll or select")
-    add("--log-level", metavar="LEVEL", help="minimum severity to log: debug, info, warning or error")
-    add("--log-format", metavar="FORMAT", help="format of the log: text or json")
-    add("--reload", action="store_true", help="restart when a source file changes (development)")
-    add("--trace", action="store_true", help="log each frame with its content (development)")
-    add("-V", "--version", action="version", version=f"sockd {VERSION}")
-    return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -128,9 +58,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _main(arguments: Sequence[str]) -> int:
     if any(word.partition("=")[0] == "--inetd" for word in arguments):
         # Before a word can go to standard output: it is the client's.
-        return _reporting(lambda: inetd.serve(arguments, make_parser()))
+        return _reporting(lambda: inetd.serve(arguments))
     fill_standard_streams()
-    options = make_parser().parse_args(arguments)
+    options = read_plain(arguments) or sockd_parser.parse(arguments)
     return _reporting(lambda: _run(options, arguments))
 
 
@@ -150,7 +80,7 @@ def _without_shortage(work: Callable[[], int]) -> int:
     try:
         return work()
     except OSError as error:
-        if error.errno not in NO_DESCRIPTOR:
+        if error.errno not in kernel.NO_DESCRIPTOR:
             raise
         limit = f"RLIMIT_NOFILE is {resource.getrlimit(resource.RLIMIT_NOFILE)[0]}"
         raise SystemFault(
@@ -158,7 +88,7 @@ def _without_shortage(work: Callable[[], int]) -> int:
         ) from None
 
 
-def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
+def _run(options: Options, arguments: Sequence[str]) -> int:
     if options.trace and not options.foreground:
         raise UsageError("--trace is for development; use it with --foreground")
     if options.reload:

@@ -11,7 +11,7 @@ import re
 from typing import TYPE_CHECKING
 
 from sockd.config.convert import Problem
-from sockd.lazy import shutil
+from sockd.lazy import pattern, shutil
 from sockd.settings.networks import ClientName
 from sockd.text import show, suggest
 from sockd.values import fields
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
     from sockd.settings.service import ServiceSettings
 
 ERROR_TARGETS = ("log", "socket", "null")
-OWN_VARIABLES = re.compile(r"PROTO|REMOTE_(ADDR|PORT)|(TCP|UNIX)(LOCAL|REMOTE)[A-Z]+")
+OWN_VARIABLES = pattern(r"PROTO|REMOTE_(ADDR|PORT)|(TCP|UNIX)(LOCAL|REMOTE)[A-Z]+")
 NOT_FOR_WAIT = (
     "max_connections", "max_connections_per_source", "rate", "at_limit", "banner", "names", "tls",
     "proxy_protocol", "datagram_budget", "total_rate", "greeting_files", "banner_files",
     "hosts_access", "deny_time", "ident",
 )  # fmt: skip
 """Keys of [[listen]] that need each connection or datagram to be looked at."""
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")  # POSIX, 8.1: what a shell can name as well
+_NAME = pattern(r"[A-Za-z_][A-Za-z0-9_]*")  # POSIX, 8.1: what a shell can name as well
 
 
 def check_program(path: KeyPath, service: ServiceSettings) -> Iterator[Problem]:

@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 import keyword
-import re
 from typing import TYPE_CHECKING
 
 from sockd.config.check_exec import check_program
 from sockd.config.check_framing import check_framing
 from sockd.config.check_socks import check_socks
 from sockd.config.convert import Problem
+from sockd.lazy import pattern
 from sockd.settings.builtin import BUILTINS
 from sockd.settings.service import KINDS, PROGRAM_KEYS, SERVICE_KEYS
 from sockd.text import quote, show, suggest
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sockd.config.toml import KeyPath
     from sockd.settings.service import ServiceSettings
 
-_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")  # fits a metrics label and ADDRESS=SERVICE, is not module:attribute
+_NAME = pattern(r"[A-Za-z0-9_.-]{1,64}")  # fits a metrics label and ADDRESS=SERVICE, is not module:attribute
 
 
 def check_service(name: str, service: ServiceSettings) -> Iterator[Problem]:

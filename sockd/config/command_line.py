@@ -5,13 +5,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
-from sockd.config.check_daemon import check_daemon
-from sockd.config.check_listen import check_listeners, why_not_service
-from sockd.config.convert import choice
 from sockd.errors import AddressError, UsageError
 from sockd.lazy import lazily
 from sockd.settings import DaemonSettings, LogSettings, Settings
 from sockd.settings.address import Address
+from sockd.settings.builtin import BUILTINS
 from sockd.settings.listen import ListenSettings
 from sockd.text import show
 from sockd.values import replace
@@ -19,11 +17,14 @@ from sockd.values import replace
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sockd.config import load
+    from sockd.config import check_daemon, check_listen, convert, load
     from sockd.settings.address import Services
     from sockd.settings.daemon import LogFormat, LogLevel, Multiplexer
 else:
     load = lazily("sockd.config.load")
+    check_daemon = lazily("sockd.config.check_daemon")
+    check_listen = lazily("sockd.config.check_listen")
+    convert = lazily("sockd.config.convert")
 
 T = TypeVar("T")
 
@@ -69,9 +70,9 @@ def from_command_line(
             ("--log-level", LogSettings, "level", log_level),
             ("--log-format", LogSettings, "format", log_format),
         )
-        if value is not None and (problem := choice(kind, key, value))
+        if value is not None and (problem := convert.choice(kind, key, value))
     ]
-    if inetd is not None and (reason := why_not_service(inetd, base.service)):
+    if inetd is not None and inetd not in BUILTINS and (reason := check_listen.why_not_service(inetd, base.service)):
         errors.append(f"--inetd {show(inetd)} {reason}")
     listeners: list[ListenSettings] = []
     for argument in listen:
@@ -85,8 +86,7 @@ def from_command_line(
             errors.append(f"--listen {show(argument)}: {error}")
     if errors:
         raise UsageError("\n".join(errors))
-    problems = list(check_listeners(listeners, base.service))
-    if problems:
+    if listeners and (problems := list(check_listen.check_listeners(listeners, base.service))):
         raise UsageError("\n".join(f"--listen {show(listen[load._index(p.path)])}: {p.text}" for p in problems))
     former = base.daemon
     log = replace(former.log, level=_either(log_level, former.log.level), format=_either(log_format, former.log.format))
@@ -99,7 +99,7 @@ def from_command_line(
         chroot=_either(chroot, former.chroot),
         pidfile=_either(pidfile, former.pidfile),
     )
-    if wrong := list(check_daemon(daemon)):
+    if daemon != former and (wrong := list(check_daemon.check_daemon(daemon))):
         raise UsageError("\n".join(f"--{problem.path[-1]} {problem.text}" for problem in wrong))
     return replace(base, daemon=daemon, listen=tuple(listeners) or base.listen)
 

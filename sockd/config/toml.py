@@ -11,22 +11,22 @@ import re
 from bisect import bisect_right
 
 from sockd.errors import ConfigurationError
-from sockd.lazy import tomllib
+from sockd.lazy import pattern, tomllib
 from sockd.text import _BARE, quote, quote_key
 
 KeyPath = tuple[str | int, ...]
 
 _KEY = r"""(?:[A-Za-z0-9_-]+|"[^"\n]*"|'[^'\n]*')"""
 _DOTTED = rf"{_KEY}(?:[ \t]*\.[ \t]*{_KEY})*"
-_HEADER = re.compile(rf"[ \t]*(?P<open>\[\[?)[ \t]*(?P<keys>{_DOTTED})[ \t]*\]")
-_ENTRY = re.compile(rf"[ \t]*(?P<keys>{_DOTTED})[ \t]*=")
+_HEADER = pattern(rf"[ \t]*(?P<open>\[\[?)[ \t]*(?P<keys>{_DOTTED})[ \t]*\]")
+_ENTRY = pattern(rf"[ \t]*(?P<keys>{_DOTTED})[ \t]*=")
 MAX_KEY_PARTS = 32
 """Limit for a dotted key; tomllib needs time proportional to the square of its parts, and no setting is deeper than
 5.
 """
-_DEEP = re.compile(rf"(?:^|[\[{{,])[ \t]*{_KEY}(?:[ \t]*\.[ \t]*{_KEY}){{{MAX_KEY_PARTS}}}", re.MULTILINE)
-_BARE_WORDS = re.compile(r"true|false|[-+0-9._eE]+|inf|nan")
-_PLACE = re.compile(r"(?P<what>.*) \(at (?:line (?P<line>\d+), column (?P<column>\d+)|end of document)\)", re.DOTALL)
+_DEEP = pattern(rf"(?:^|[\[{{,])[ \t]*{_KEY}(?:[ \t]*\.[ \t]*{_KEY}){{{MAX_KEY_PARTS}}}", re.MULTILINE)
+_BARE_WORDS = pattern(r"true|false|[-+0-9._eE]+|inf|nan")
+_PLACE = pattern(r"(?P<what>.*) \(at (?:line (?P<line>\d+), column (?P<column>\d+)|end of document)\)", re.DOTALL)
 
 # How tomllib begins a complaint, and what a person does about it.
 _REMEDIES = {

@@ -25,7 +25,7 @@ from sockd.daemon.startup import ServingProcess, Start
 from sockd.daemon.succession import Succession
 from sockd.daemon.worker_processes import NoWorkers
 from sockd.errors import ConfigurationError, SockdError, TemporaryFault
-from sockd.lazy import lazily, load
+from sockd.lazy import lazily, load, load_resident
 from sockd.log import format as log_format
 from sockd.log.events import LOGGERS, DaemonEvents
 from sockd.log.levels import levels
@@ -347,6 +347,7 @@ def run(settings: Settings, context: StartContext) -> None:
         SystemFault, PermissionFault, TemporaryFault: an address, the log or the pid file cannot be opened, or
         privileges cannot be dropped.
     """
+    load_resident()
     process = ServingProcess.create(settings, context)
     with ExitStack() as stack:
         start = Start(process, stack).run()

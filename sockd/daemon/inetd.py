@@ -1,40 +1,35 @@
 # SPDX-License-Identifier: MIT
 """inetd mode: a daemon that serves its standard input (FAQ IV.3).
 
-nowait: one connection, until its end.  wait: the listening or datagram socket, until no client has come for
-`inetd_timeout`; then the process exits, and the parent waits for the next client again. All else is as in every
-daemon: the same table, framings, deadlines and log, which goes to syslog, because standard output and standard error
-belong to the client.
+nowait: one connection, until its end; no daemon is made around it before the first signal, which only a daemon knows
+to act on.  wait: the listening or datagram socket, until no client has come for `inetd_timeout`; then the process
+exits, and the parent waits for the next client again. All else is as in every daemon: the same table, framings,
+deadlines and log, which goes to syslog, because standard output and standard error belong to the client.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import selectors
 import socket
 from contextlib import ExitStack
+from functools import cached_property
 from typing import TYPE_CHECKING, assert_never
 
 from sockd.daemon import runtime
 from sockd.daemon.context import StartContext
-from sockd.daemon.daemon import Daemon
-from sockd.daemon.listeners import ListenerRegistry
 from sockd.daemon.startup import ServingProcess, Start
-from sockd.daemon.worker_processes import NoWorkers
 from sockd.errors import HandlerError, SockdError, SystemFault, fault
-from sockd.lazy import lazily
+from sockd.lazy import lazily, load_resident
 from sockd.log import format as log_format
 from sockd.log import targets
 from sockd.log.format import OwnHandler
 from sockd.net.address.address import Address
 from sockd.net.address.sockaddr import Endpoint, SocketAddress
-from sockd.net.listen.bind import ServerSocket
-from sockd.net.listen.options import set_inherited
-from sockd.net.loop.turns import TurnWatch
 from sockd.process.inetd_stdio import StandardStreams, StdinKind, parse_peer
 from sockd.services import hooks
 from sockd.services.families import ProxyKind, TableKind, WaitKind
-from sockd.services.given_kinds import ExecKind, TcpmuxKind
 from sockd.services.handlers import group_options, make_sink
 from sockd.settings.listen import ListenSettings
 from sockd.values import replace
@@ -42,16 +37,30 @@ from sockd.values import replace
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sockd.daemon import stdio_bridge
+    from sockd.daemon import daemon as serving_daemon
+    from sockd.daemon import listeners, stdio_bridge, worker_processes
+    from sockd.daemon.daemon import Daemon
+    from sockd.daemon.instances import Runtime
     from sockd.daemon.plan import ListenerPlan
     from sockd.daemon.startup import Opened
     from sockd.net.address.sockaddr import SockAddr
+    from sockd.net.listen import bind, options
+    from sockd.net.loop import turns
     from sockd.net.loop.loop import Timer
     from sockd.process.inherited_sockets import InheritedSockets
     from sockd.process.privileges import Wanted
+    from sockd.process.signals import Signals
+    from sockd.services import given_kinds
     from sockd.settings import DaemonSettings, LogSettings, Settings
 else:
+    listeners = lazily("sockd.daemon.listeners")
+    serving_daemon = lazily("sockd.daemon.daemon")
     stdio_bridge = lazily("sockd.daemon.stdio_bridge")
+    worker_processes = lazily("sockd.daemon.worker_processes")
+    options = lazily("sockd.net.listen.options")
+    bind = lazily("sockd.net.listen.bind")
+    turns = lazily("sockd.net.loop.turns")
+    given_kinds = lazily("sockd.services.given_kinds")
 
 logger = logging.getLogger("sockd.inetd")
 
@@ -118,8 +127,8 @@ class StandardInput:
         if was_blocking:
             stack.callback(os.set_blocking, fd, True)
         endpoint = Endpoint(socket.AddressFamily(sock.family), sock.type, sock.proto, _name(sock.getsockname()))
-        set_inherited(sock, endpoint, plan.settings)
-        listening = ServerSocket(sock, endpoint, is_ours=False)
+        options.set_inherited(sock, endpoint, plan.settings)
+        listening = bind.ServerSocket(sock, endpoint, is_ours=False)
         stack.callback(listening.close)
         return [(INHERITED, listening, plan)]
 
@@ -138,7 +147,7 @@ class IdleWatch:
         self._seconds = seconds
         self._seen = -1
         self._timer: Timer | None = None
-        TurnWatch(self._loop, self._look)
+        turns.TurnWatch(self._loop, self._look)
 
     @property
     def _accepted(self) -> int:
@@ -166,29 +175,49 @@ class OneConnection:
     """nowait: serves one connection, or what is treated as one, to its end.
 
     Args:
-        daemon: that serves it.
+        tools: with which it is served.
         plan: its service.
         streams: standard input and output; closed when they are not needed any more.
-
-    Attributes:
-        is_served: it has closed.
+        compose: makes a daemon, which knows what to do on a signal, and how to drain.
     """
 
-    def __init__(self, daemon: Daemon, plan: ListenerPlan, streams: StandardStreams) -> None:
-        self._tools = daemon.serving.tools
-        self._loop = self._tools.loop
+    def __init__(
+        self, tools: Runtime, plan: ListenerPlan, streams: StandardStreams, compose: Callable[[], Daemon]
+    ) -> None:
+        self._tools = tools
+        self._loop = tools.loop
         self._plan = plan
         self._streams = streams
+        self._compose = compose
         self._timer: Timer | None = None
-        self.is_served = False
+        self._is_served = False
 
-    def begin(self, stack: ExitStack) -> None:
+    @cached_property
+    def _daemon(self) -> Daemon:
+        return self._compose()
+
+    def serve(self, signals: Signals, stack: ExitStack) -> None:
         """Start what the service starts, and serve.
 
         Raises:
             SystemFault: standard output is closed, or standard input cannot be served.
         """
         hooks.start([self._plan.service], stack, self._loop)
+        self._begin()
+        self._loop.watch_fd(signals.fileno(), selectors.EVENT_READ, self._signalled, urgent=True)
+        self._loop.run()
+        if not self._is_served:
+            self._daemon.drain()
+
+    def _signalled(self) -> None:
+        """Have a daemon act on the first signal, and on all later ones."""
+        try:
+            self._daemon.act_on_signals()
+        except SystemFault:  # its files are another version's by now
+            self._loop.stop()
+            raise
+
+    def _begin(self) -> None:
         if self._streams.kind is StdinKind.CONNECTION:
             sock = socket.socket(fileno=os.dup(self._streams.source))
             self._streams.close()  # its end is seen by the peer when ours is the last one
@@ -209,7 +238,7 @@ class OneConnection:
         )
 
         def served() -> None:
-            self.is_served = True
+            self._is_served = True
             bridge.report_progress(lambda: loop.call_soon_threadsafe(self._output_moved))
             self._output_moved()
 
@@ -226,12 +255,14 @@ class OneConnection:
             peer = SocketAddress.parse(announced.host, announced.port)
         if sock.family != socket.AF_UNIX:
             endpoint = Endpoint(socket.AddressFamily(sock.family), sock.type, sock.proto, _name(sock.getsockname()))
-            set_inherited(sock, endpoint, self._plan.settings)
+            options.set_inherited(sock, endpoint, self._plan.settings)
         match spec.kind:
-            case TcpmuxKind():
+            case TableKind():
+                self._add(sock, peer, served)
+            case given_kinds.TcpmuxKind():
                 server = tools.executor.tcpmux(spec.name, spec.kind, tools.resolver, tools.refusals)
                 server.serve(sock, peer, lambda *_why: served())
-            case ExecKind(program=program):
+            case given_kinds.ExecKind(program=program):
                 tools.executor.service(spec.name, program, tools.connections.find_name).serve(
                     sock, peer, lambda *_why: served()
                 )
@@ -241,8 +272,6 @@ class OneConnection:
             case ProxyKind():
                 sock.setblocking(False)  # splice(2) cannot be told call by call not to wait for a socket
                 tools.forwarding.server(spec, spec.kind).serve(sock, peer, served)
-            case TableKind():
-                self._add(sock, peer, served)
             case _:
                 assert_never(spec.kind)
 
@@ -258,7 +287,7 @@ class OneConnection:
             raise fault(error, "--inetd: standard input") from None
 
     def _served(self) -> None:
-        self.is_served = True
+        self._is_served = True
         self._loop.call_soon(self._loop.stop)
 
     def _output_moved(self) -> None:
@@ -285,6 +314,8 @@ def run(settings: Settings, streams: StandardStreams) -> None:
     source = StandardInput(streams)
     if source.is_one:
         settings = replace(settings, daemon=replace(settings.daemon, max_connections=1))
+    else:
+        load_resident()
     process = ServingProcess.create(settings, StartContext(ready=lambda _: None, root_may_stay=True))
 
     def log(daemon: DaemonSettings, wanted: Wanted) -> OwnHandler:
@@ -292,19 +323,20 @@ def run(settings: Settings, streams: StandardStreams) -> None:
 
     with ExitStack() as stack:
         start = Start(process, stack, log, source.listen).run()
-        daemon = Daemon(process, start, ListenerRegistry(runtime.make(process, start, stack)), NoWorkers(), stack)
-        plan = start.resources.plans[0]
-        daemon.begin()
-        if not source.is_one:
-            IdleWatch(daemon, settings.daemon.inetd_timeout)
-            daemon.serve()
-            daemon.drain()
+        tools = runtime.make(process, start, stack)
+
+        def compose() -> Daemon:
+            registry = listeners.ListenerRegistry(tools)
+            return serving_daemon.Daemon(process, start, registry, worker_processes.NoWorkers(), stack)
+
+        if source.is_one:
+            OneConnection(tools, start.resources.plans[0], streams, compose).serve(process.signals, stack)
             return
-        connection = OneConnection(daemon, plan, streams)
-        connection.begin(stack)
+        daemon = compose()
+        daemon.begin()
+        IdleWatch(daemon, settings.daemon.inetd_timeout)
         daemon.serve()
-        if not connection.is_served:
-            daemon.drain()
+        daemon.drain()
 
 
 def _name(name: SockAddr | bytes) -> SockAddr:

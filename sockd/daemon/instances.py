@@ -9,10 +9,10 @@ from contextlib import ExitStack, suppress
 from time import perf_counter
 from typing import TYPE_CHECKING
 
+from sockd.lazy import lazily
 from sockd.net.connection.codec import make_codec
 from sockd.net.connection.events import PassedEvents
 from sockd.net.listen.network_overrides import NetworkOverrides
-from sockd.net.listen.options import set_inherited
 from sockd.net.listen.rate_overrides import RateOverrides
 from sockd.values import dataclass, field
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from sockd.net.connect.reverse_dns import ReverseDns
     from sockd.net.connection.events import ConnectionEvents
     from sockd.net.connection.table import ConnectionTable
+    from sockd.net.listen import options
     from sockd.net.listen.bind import ServerSocket
     from sockd.net.listen.listener import Listener
     from sockd.net.listen.overload import Quota, RejectedConnections, SpareDescriptor
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from sockd.settings.listen import ListenSettings
 
     Renew = Callable[[ServerSocket, ListenerPlan, "ServiceInstance"], tuple[Listener, "Renew"]]
+else:
+    options = lazily("sockd.net.listen.options", resident=True)
 
 ACCEPTS_A_TURN = 128
 """So that one listener's rush does not hold up the connections that are there."""
@@ -82,7 +85,7 @@ class ActiveListener:
         settings, sock = self.plan.settings, self.listening.socket
         if settings == before:
             return
-        set_inherited(sock, self.listening.endpoint, settings)
+        options.set_inherited(sock, self.listening.endpoint, settings)
         if self.listening.endpoint.type != socket.SOCK_DGRAM and settings.backlog != before.backlog:
             with suppress(OSError):  # it goes on with the old one
                 sock.listen(settings.backlog)

@@ -11,13 +11,12 @@ from sockd.errors import ConfigurationError, HandlerError
 from sockd.files.texts import read_texts
 from sockd.lazy import lazily, load
 from sockd.net.listen.delivery import ClientTexts
-from sockd.net.listen.path_access import PathAccess
-from sockd.net.listen.source_filter import restrict
 from sockd.services import handlers_path, resolve
 from sockd.settings.networks import networks_among
 from sockd.values import dataclass, replace
 
 if TYPE_CHECKING:
+    from sockd.net.listen import path_access, source_filter
     from sockd.net.listen.bind import ServerSocket
     from sockd.net.tls import context, handshake, starttls
     from sockd.net.tls.context import TlsContext
@@ -29,6 +28,8 @@ else:
     context = lazily("sockd.net.tls.context")
     handshake = lazily("sockd.net.tls.handshake")
     starttls = lazily("sockd.net.tls.starttls")
+    path_access = lazily("sockd.net.listen.path_access", resident=True)
+    source_filter = lazily("sockd.net.listen.source_filter", resident=True)
 
 __all__ = ["ListenerPlan", "check_opened", "plan"]
 
@@ -69,7 +70,8 @@ def plan(settings: Settings) -> list[ListenerPlan]:
         if listen.hosts_access is not None and settings.daemon.chroot is not None:
             text = "its files are not found within daemon.chroot; write their rules as allow and deny"
             raise ConfigurationError(f"listen[{index}].hosts_access: {text}")
-        PathAccess.from_settings(listen)  # # names that do not exist
+        if listen.owner is not None or listen.group is not None:
+            path_access.PathAccess.from_settings(listen)  # # names that do not exist
         spec = specs[listen.service]
         for address in addresses:
             if address.scheme in ("udp", "unixgram"):
@@ -125,7 +127,7 @@ def check_opened(opened: ServerSocket, address: Address, plan: ListenerPlan) -> 
         check_packets(address, plan.service)
     if plan.service.kind.shares_socket:
         allow, deny = networks_among(plan.settings.allow), networks_among(plan.settings.deny)
-        restrict(opened.socket, allow, deny)
+        source_filter.restrict(opened.socket, allow, deny)
 
 
 def check_packets(address: Address, spec: ServiceSpec) -> None:

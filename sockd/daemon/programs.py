@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 from sockd.errors import SockdError
 from sockd.lazy import lazily
-from sockd.net.listen.handoff import Handoff
 from sockd.process.children import KILL_SECONDS, Children
 from sockd.services.families import ExecutingKind
 from sockd.services.given_kinds import ExecKind, TcpmuxKind
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from sockd.log import append_file
     from sockd.log.append_file import AppendFile
     from sockd.net.connect.reverse_dns import ReverseDns
+    from sockd.net.listen import handoff
     from sockd.net.listen.overload import RejectedConnections
     from sockd.net.loop.loop import EventLoop
     from sockd.process import accounts
@@ -41,6 +41,7 @@ else:
     exec_service = lazily("sockd.services.exec.service")
     tcpmux = lazily("sockd.services.exec.tcpmux")
     append_file = lazily("sockd.log.append_file")
+    handoff = lazily("sockd.net.listen.handoff")
 
 logger = logging.getLogger("sockd.exec")
 
@@ -219,9 +220,9 @@ class ProgramRunner:
             self._programs[name] = program, programs
         return programs
 
-    def handover(self, name: str, program: Program, resolver: ReverseDns, *, names: bool) -> Handoff:
+    def handover(self, name: str, program: Program, resolver: ReverseDns, *, names: bool) -> handoff.Handoff:
         """Return what a listener hands its connections to."""
-        return Handoff(self.service(name, program, resolver.known), resolver if names else None)
+        return handoff.Handoff(self.service(name, program, resolver.known), resolver if names else None)
 
     def tcpmux(self, name: str, kind: TcpmuxKind, resolver: ReverseDns, rejected: RejectedConnections) -> TcpmuxServer:
         """Return what receives the first line of a client, and passes it on to the program that it names."""

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, assert_never
 from sockd.errors import SockdError
 from sockd.lazy import lazily
 from sockd.net.connection.info import Totals
-from sockd.net.listen.handoff import Handoff
 from sockd.services.families import ProxyKind
 from sockd.services.given_kinds import RelayKind, SocksKind
 from sockd.settings import RelaySettings, SocksSettings
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from contextlib import ExitStack
 
     from sockd.net.connect.reverse_dns import ReverseDns
+    from sockd.net.listen import handoff
     from sockd.net.loop.loop import EventLoop
     from sockd.net.relay.tally import PairedClient
     from sockd.services import relay, socks
@@ -35,6 +35,7 @@ else:
     relay = lazily("sockd.services.relay")
     socks = lazily("sockd.services.socks")
     users = lazily("sockd.services.socks.users")
+    handoff = lazily("sockd.net.listen.handoff")
 
 logger = logging.getLogger("sockd.socks")
 
@@ -153,11 +154,13 @@ class ProxyServers:
             case _:
                 assert_never(kind)
 
-    def handover(self, spec: ServiceSpec, kind: RelayKind | SocksKind, resolver: ReverseDns, *, names: bool) -> Handoff:
+    def handover(
+        self, spec: ServiceSpec, kind: RelayKind | SocksKind, resolver: ReverseDns, *, names: bool
+    ) -> handoff.Handoff:
         """Return what a listener hands its connections to."""
         server = self.server(spec, kind)
         door = server.door if isinstance(kind, SocksKind) and isinstance(server, socks.SocksService) else None
-        return Handoff(server, resolver if names else None, door)
+        return handoff.Handoff(server, resolver if names else None, door)
 
     def override_targets(self, states: Mapping[str, Mapping[str, TargetState]]) -> None:
         """Have clients of relays sent to targets or not: by the name of the service, and the target."""

@@ -13,7 +13,6 @@ import logging
 import os
 import sys
 from contextlib import ExitStack, contextmanager
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, TypeAlias
 
 from sockd import lazy
@@ -23,7 +22,7 @@ from sockd.daemon.plan import check_opened, plan
 from sockd.daemon.programs import ProgramFiles
 from sockd.daemon.proxies import ProxyFiles
 from sockd.errors import ConfigurationError, fault
-from sockd.lazy import lazily, load_all
+from sockd.lazy import importlib_util, lazily, load_all
 from sockd.log import format as log_format
 from sockd.log import targets
 from sockd.net.loop.loop import loop_class
@@ -32,7 +31,6 @@ from sockd.process.descriptors import standard_streams_kept
 from sockd.process.inherited_sockets import InheritedSockets
 from sockd.process.privileges import why_unreadable
 from sockd.process.stop_bound import install_signals
-from sockd.services import reimport
 from sockd.settings.daemon import NO_CONTROL
 from sockd.values import dataclass, replace
 
@@ -50,10 +48,12 @@ if TYPE_CHECKING:
     from sockd.process import directory_keeper
     from sockd.process.privileges import Account, Dropped, PreparedDrop, Wanted
     from sockd.process.signals import Signals
+    from sockd.services import reimport
     from sockd.settings import DaemonSettings, Settings
 else:
     directory_keeper = lazily("sockd.process.directory_keeper")
     http_pages = lazily("sockd.daemon.control.http_pages")
+    reimport = lazily("sockd.services.reimport", resident=True)
 
 logger = logging.getLogger("sockd.daemon")
 
@@ -171,9 +171,11 @@ def listen(plans: list[ListenerPlan], passed: InheritedSockets, stack: ExitStack
 
 def _hides_library(account: Account | None) -> bool:
     """Tell whether an account cannot read Python, sockd, or what is installed beside them."""
-    parts = (os.__file__, lazy.__file__, find_spec("msgspec"))
-    paths = (one if isinstance(one, str) else one.origin or "" for one in parts if one is not None)
-    return account is not None and any(why_unreadable(path, account) for path in paths)
+    if account is None:
+        return False
+    beside = importlib_util.find_spec("msgspec")
+    paths = (os.__file__, lazy.__file__, (beside and beside.origin) or "")
+    return any(why_unreadable(path, account) for path in paths)
 
 
 class Start:
@@ -264,6 +266,7 @@ class Start:
         return open_log(daemon, wanted, background=self._process.context.background)
 
     def _planned(self) -> list[ListenerPlan]:
+        gc.freeze()  # what is imported stays: neither the first collection, nor that at the end, looks at it
         try:
             with self._process.kept_from_handlers():
                 return plan(self._process.settings.current)

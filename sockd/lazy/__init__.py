@@ -9,6 +9,9 @@ only some services or commands need is named where the parts are put together:
     else:
         relay = lazily("sockd.services.relay")
 
+Likewise a regular expression is compiled when it is first used (`_WORD = pattern(r"[a-z]+")`), and what a module of the
+standard library imports for its own rare cases can wait (`with without("traceback"): import logging`).
+
 Such a module is used by its name (`relay.RelayService`), in functions alone: what is done at import loads it.  A
 function has no import of its own, so that load_all() knows each of them: before the root directory changes, or where
 the serving user could not read this library, everything that may be used later is imported (sockd.daemon.startup).
@@ -20,15 +23,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sockd.lazy.modules import lazily, load, load_all
+from sockd.lazy.modules import lazily, load, load_all, load_resident, without
+from sockd.lazy.patterns import pattern
 
 if TYPE_CHECKING:
+    import copy
     import ctypes
     import datetime
     import difflib
     import fractions
     import hashlib
     import hmac
+    import importlib.util as importlib_util
     import inspect
     import json
     import pathlib
@@ -43,29 +49,33 @@ if TYPE_CHECKING:
     import msgspec
     import psutil
 else:
-    ctypes, datetime, difflib, fractions, hashlib, hmac = map(
-        lazily, ("ctypes", "datetime", "difflib", "fractions", "hashlib", "hmac")
+    copy, ctypes, datetime, difflib, fractions, hashlib, hmac = map(
+        lazily, ("copy", "ctypes", "datetime", "difflib", "fractions", "hashlib", "hmac")
     )
     inspect, json, msgspec, pathlib = map(lazily, ("inspect", "json", "msgspec", "pathlib"))
     pkgutil, psutil, random, shutil, sysconfig, tempfile, tomllib = map(
         lazily, ("pkgutil", "psutil", "random", "shutil", "sysconfig", "tempfile", "tomllib")
     )
-    urls = lazily("urllib.parse")
+    importlib_util, urls = lazily("importlib.util"), lazily("urllib.parse")
 
 __all__ = [
+    "copy",
     "ctypes",
     "datetime",
     "difflib",
     "fractions",
     "hashlib",
     "hmac",
+    "importlib_util",
     "inspect",
     "json",
     "lazily",
     "load",
     "load_all",
+    "load_resident",
     "msgspec",
     "pathlib",
+    "pattern",
     "pkgutil",
     "psutil",
     "random",
@@ -74,4 +84,5 @@ __all__ = [
     "tempfile",
     "tomllib",
     "urls",
+    "without",
 ]

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import ModuleType
 
     from sockd import errors
@@ -39,11 +40,15 @@ class LazyModule:
     Args:
         name: of the module, with all of its packages.
         only_with: of one without which nobody uses this one.
+        resident: a daemon has it from its start on; see load_resident().
     """
 
-    def __init__(self, name: str, only_with: str) -> None:
+    __spec__ = None  # an import statement asks whether it is being imported
+
+    def __init__(self, name: str, only_with: str = "", *, resident: bool = False) -> None:
         self.__name__ = name
         self._only_with = only_with
+        self.resident = resident
         _known.append(self)
 
     def __getattr__(self, name: str) -> object:
@@ -66,7 +71,9 @@ class LazyModule:
             SystemFault: it cannot be imported, or no more.
         """
         known = sys.modules.get(self.__name__)
-        if known is not None:
+        if known is self:  # type: ignore[comparison-overlap]  # see without()
+            del sys.modules[self.__name__]
+        elif known is not None:
             return known
         if self.__name__.startswith("sockd.") and _identity() != _AT_START:
             why = "its files are gone, or another version's, since this process was started"
@@ -77,9 +84,33 @@ class LazyModule:
             raise errors.SystemFault(f"{self.__name__} cannot be imported: {error}; restart the daemon") from error
 
 
-def lazily(name: str, *, only_with: str = "") -> LazyModule:
-    """Return what stands for a module until it is used; a type checker is to know the module itself."""
-    return LazyModule(name, only_with)
+def lazily(name: str, *, only_with: str = "", resident: bool = False) -> LazyModule:
+    """Return what stands for a module until it is used; a type checker is to know the module itself.
+
+    Args:
+        name: of the module, with all of its packages.
+        only_with: of one without which nobody uses this one.
+        resident: a daemon may need it at a stop, a reload or a failure, when its files may be another version's; a run
+            that serves one connection, or only prints something, does not.
+    """
+    return LazyModule(name, only_with, resident=resident)
+
+
+@contextmanager
+def without(*names: str) -> Iterator[None]:
+    """Let what the body imports get these modules when it uses them; whoever imports them later gets the real ones.
+
+    Args:
+        names: of modules that those of the body import, and seldom use.
+    """
+    absent = {name: LazyModule(name) for name in names if name not in sys.modules}
+    sys.modules.update(absent)  # type: ignore[arg-type]  # which it stands for
+    try:
+        yield
+    finally:
+        for name, one in absent.items():
+            if sys.modules.get(name) is one:  # type: ignore[comparison-overlap]  # as above
+                del sys.modules[name]
 
 
 def load(*modules: object) -> None:
@@ -90,6 +121,17 @@ def load(*modules: object) -> None:
     """
     for one in modules:
         if isinstance(one, LazyModule):  # the type checker takes it for the module
+            one.load()
+
+
+def load_resident() -> None:
+    """Import what a daemon has from its start on.
+
+    Raises:
+        SystemFault: something cannot be imported.
+    """
+    for one in _known:  # which grows
+        if one.resident:
             one.load()
 
 
@@ -107,4 +149,4 @@ def load_all() -> None:
 if not TYPE_CHECKING:
     errors = lazily("sockd.errors")
 
-__all__ = ["LazyModule", "lazily", "load", "load_all"]
+__all__ = ["LazyModule", "lazily", "load", "load_all", "load_resident", "without"]

@@ -6,11 +6,12 @@ Most of it is plain words, which are found so by one match and left as they are.
 
 from __future__ import annotations
 
-import re
 from functools import lru_cache
 
-_PLAIN = re.compile(r"[!#-<>-\[\]-~]+")  # printable ASCII without blank, quote, equals sign, backslash
-_NO_KEY = re.compile(r"[^A-Za-z0-9_.-]")
+from sockd.lazy import pattern
+
+_PLAIN = pattern(r"[!#-<>-\[\]-~]+")  # printable ASCII without blank, quote, equals sign, backslash
+_NO_KEY = pattern(r"[^A-Za-z0-9_.-]")
 
 
 @lru_cache(maxsize=256)  # as the code has them: few, and the same again and again

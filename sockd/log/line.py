@@ -7,8 +7,9 @@ and a longer line may have another's in its middle.
 
 from __future__ import annotations
 
-import copy
 from typing import TYPE_CHECKING
+
+from sockd.lazy import copy
 
 if TYPE_CHECKING:
     import logging

@@ -19,8 +19,7 @@ import struct
 from typing import TYPE_CHECKING
 
 from sockd.errors import SystemFault, fault
-from sockd.lazy import urls
-from sockd.log.append_file import AppendFile
+from sockd.lazy import lazily, urls
 from sockd.log.format import (
     JsonFormatter,
     Lossy,
@@ -35,7 +34,10 @@ from sockd.log.format import (
 from sockd.log.outlet import LineWriter
 
 if TYPE_CHECKING:
+    from sockd.log import append_file
     from sockd.settings import LogSettings
+else:
+    append_file = lazily("sockd.log.append_file")
 
 SYSLOG_SOCKET = "/dev/log"
 JOURNAL_SOCKET = "/run/systemd/journal/socket"
@@ -100,7 +102,7 @@ class FileHandler(Lossy):
     ) -> None:
         super().__init__()
         self._warn_size, self._max_size = sizes
-        self._file = AppendFile(path, "daemon.log.to", owner=owner, rooted=rooted)
+        self._file = append_file.AppendFile(path, "daemon.log.to", owner=owner, rooted=rooted)
         self._lines = LineWriter(lambda data: os.write(self._file.fileno(), data))
         self._warn_of_size(0)
 

@@ -14,7 +14,6 @@ import socket
 import struct
 import sys
 import termios
-from typing import NamedTuple
 
 from sockd.values import dataclass
 
@@ -38,7 +37,8 @@ UCRED = struct.Struct("=iII")
 """struct ucred of unix(7)."""
 
 
-class Credentials(NamedTuple):
+@dataclass(frozen=True)
+class Credentials:
     """Who is at the other end of a Unix socket, or has sent a message: a struct ucred."""
 
     pid: int

@@ -23,12 +23,9 @@ import stat
 from typing import TYPE_CHECKING
 
 from sockd.errors import SockdError, SystemFault
-from sockd.lazy import urls
+from sockd.lazy import lazily, urls
 from sockd.net.address.address import WILDCARDS, resolve_endpoints
 from sockd.net.address.sockaddr import Endpoint
-from sockd.net.listen.bind import ServerSocket, open_listener
-from sockd.net.listen.options import set_inherited
-from sockd.net.listen.unix_path import InheritedPath
 from sockd.process.descriptors import FIRST_OTHER
 from sockd.values import dataclass, replace
 
@@ -36,8 +33,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from sockd.net.address.address import Address
+    from sockd.net.listen import bind, options, unix_path
     from sockd.process.socket_activation import Inherited
     from sockd.settings.listen import ListenSettings
+else:
+    bind = lazily("sockd.net.listen.bind", resident=True)
+    options = lazily("sockd.net.listen.options", resident=True)
+    unix_path = lazily("sockd.net.listen.unix_path", resident=True)
 
 logger = logging.getLogger("sockd.systemd")
 
@@ -160,9 +162,9 @@ class InheritedSockets:
         settings: ListenSettings,
         *,
         blocks: bool = False,
-        beside: Sequence[ServerSocket] = (),
+        beside: Sequence[bind.ServerSocket] = (),
         only: str = "",
-    ) -> list[ServerSocket]:
+    ) -> list[bind.ServerSocket]:
         """Take what was passed for an address, and bind the rest of it.  BLOCKS while a name is looked up.
 
         Args:
@@ -188,8 +190,8 @@ class InheritedSockets:
             return []
 
     def _open(
-        self, address: Address, settings: ListenSettings, blocks: bool, beside: Sequence[ServerSocket], only: str
-    ) -> list[ServerSocket]:
+        self, address: Address, settings: ListenSettings, blocks: bool, beside: Sequence[bind.ServerSocket], only: str
+    ) -> list[bind.ServerSocket]:
         if address.scheme == "fd":
             return [self._claim(one, address, settings, blocks) for one in self._named(address)]
         claimed = [self._claim(one, address, settings, blocks) for one in self._bound_at(address)]
@@ -210,7 +212,7 @@ class InheritedSockets:
             self.left_out.append(LeftOut(address, str(endpoint), str(error)))
 
         optional = leave_out if settings.optional else None
-        opened = open_listener(address, settings, beside=[*beside, *claimed], wants=wants, left_out=optional)
+        opened = bind.open_listener(address, settings, beside=[*beside, *claimed], wants=wants, left_out=optional)
         return claimed + [self._kept(one, address) for one in opened]
 
     def close_rest(self) -> list[str]:
@@ -228,23 +230,23 @@ class InheritedSockets:
             self._all.remove(one)
         return [one.name for one in rest]
 
-    def _claim(self, one: Passed, address: Address, settings: ListenSettings, blocks: bool) -> ServerSocket:
+    def _claim(self, one: Passed, address: Address, settings: ListenSettings, blocks: bool) -> bind.ServerSocket:
         if one.fd in self._claimed:
             raise SystemFault(f"{address}: {one} already belongs to {self._claimed[one.fd]}; remove one of the two")
         if one.problem or one.socket is None or one.endpoint is None:
             raise SystemFault(f"{address}: {one} {one.problem}")
         self._claimed[one.fd] = address
         one.socket.setblocking(blocks)
-        set_inherited(one.socket, one.endpoint, settings)
+        options.set_inherited(one.socket, one.endpoint, settings)
         if one.name == stored_name(address):
             self.kept.append((one.name, one.socket))
         owner = self._given.owners.get(one.fd)
         if owner is not None:
-            path = InheritedPath(*owner.path, self._given.is_lent) if owner.path else None
-            return ServerSocket(one.socket, one.endpoint, path, owner.passed, owner.is_ours)
-        return ServerSocket(one.socket, one.endpoint, passed=one.name, is_ours=False)
+            path = unix_path.InheritedPath(*owner.path, self._given.is_lent) if owner.path else None
+            return bind.ServerSocket(one.socket, one.endpoint, path, owner.passed, owner.is_ours)
+        return bind.ServerSocket(one.socket, one.endpoint, passed=one.name, is_ours=False)
 
-    def _kept(self, one: ServerSocket, address: Address) -> ServerSocket:
+    def _kept(self, one: bind.ServerSocket, address: Address) -> bind.ServerSocket:
         """Note a socket for the manager's store; its path lives as long as it does there."""
         if len(self.kept) >= self._given.store:
             return one

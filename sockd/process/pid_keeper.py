@@ -95,10 +95,10 @@ def _keep(user: int, sock: socket.socket, descriptors: list[int]) -> None:
             break
         for level, kind, credentials in ancillary:
             if (level, kind) == (socket.SOL_SOCKET, socket.SCM_CREDENTIALS):
-                pid, uid, _ = Credentials.unpack(credentials)
-                if uid in (0, user) and pid > 0 and data == WRITE:
+                sender = Credentials.unpack(credentials)
+                if sender.uid in (0, user) and sender.pid > 0 and data == WRITE:
                     os.ftruncate(fd, 0)
-                    os.pwrite(fd, b"%d\n" % pid, 0)
+                    os.pwrite(fd, b"%d\n" % sender.pid, 0)
                     sock.send(DONE)
     with suppress(OSError):
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # else another daemon has it, and its number is in it

@@ -9,8 +9,14 @@ imported.
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
-from sockd.files.trusted import why_not_imported
+from sockd.lazy import lazily
+
+if TYPE_CHECKING:
+    from sockd.files import trusted
+else:
+    trusted = lazily("sockd.files.trusted")
 
 
 class _Place:
@@ -52,7 +58,7 @@ def add() -> None:
     _place.why_not = ""
     if directory is None or directory in sys.path:
         return
-    _place.why_not = why_not_imported(directory)
+    _place.why_not = trusted.why_not_imported(directory)
     if not _place.why_not:
         sys.path.append(directory)
         _place.added = directory

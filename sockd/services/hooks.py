@@ -7,16 +7,18 @@ import logging
 from typing import TYPE_CHECKING
 
 from sockd.errors import HandlerError
-from sockd.lazy import inspect
-from sockd.services.loader import describe_error
+from sockd.lazy import inspect, lazily
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from contextlib import ExitStack
 
     from sockd.net.loop.loop import EventLoop
+    from sockd.services import loader
     from sockd.services.api import Hook
     from sockd.services.spec import ServiceSpec
+else:
+    loader = lazily("sockd.services.loader", resident=True)
 
 logger = logging.getLogger("sockd.handler")
 
@@ -34,7 +36,9 @@ def start(services: Sequence[ServiceSpec], stack: ExitStack, loop: EventLoop) ->
             try:
                 _call(hook, loop)
             except BaseException as error:
-                raise HandlerError(f"service {service.name}: startup hook failed at {describe_error(error)}") from error
+                raise HandlerError(
+                    f"service {service.name}: startup hook failed at {loader.describe_error(error)}"
+                ) from error
 
 
 def _call(hook: Hook, loop: EventLoop) -> None:

@@ -10,14 +10,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sockd.errors import HandlerError
-from sockd.lazy import msgspec
-from sockd.services.loader import describe_error
+from sockd.lazy import lazily, msgspec
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from sockd.services import loader
     from sockd.services.api import Hook
     from sockd.services.spec import ServiceSpec
+else:
+    loader = lazily("sockd.services.loader")
 
 WITHOUT = "a restart begins without the state"
 
@@ -37,7 +39,7 @@ def _snapshot(name: str, hook: Hook) -> bytes:
     try:
         state = hook()
     except BaseException as error:
-        failure = f"snapshot hook failed at {describe_error(error)}; {WITHOUT}"
+        failure = f"snapshot hook failed at {loader.describe_error(error)}; {WITHOUT}"
         raise HandlerError(f"service {name}: {failure}") from error
     try:
         return msgspec.msgpack.encode(state)
@@ -58,7 +60,7 @@ def restore(services: Iterable[ServiceSpec], states: Mapping[str, bytes]) -> Non
         try:
             spec.restore(msgspec.msgpack.decode(states[spec.name]))
         except BaseException as error:
-            raise HandlerError(f"service {spec.name}: restore hook failed at {describe_error(error)}") from error
+            raise HandlerError(f"service {spec.name}: restore hook failed at {loader.describe_error(error)}") from error
 
 
 def _different(services: Iterable[ServiceSpec]) -> Iterable[ServiceSpec]:

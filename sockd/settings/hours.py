@@ -6,11 +6,10 @@ They are those of a clock on the wall: in the hour that a clock is put back, a t
 
 from __future__ import annotations
 
-import re
-
+from sockd.lazy import pattern
 from sockd.values import dataclass
 
-_TEXT = re.compile(r"(?P<h1>\d{1,2}):(?P<m1>[0-5]\d)-(?P<h2>\d{1,2}):(?P<m2>[0-5]\d)")
+_TEXT = pattern(r"(?P<h1>\d{1,2}):(?P<m1>[0-5]\d)-(?P<h2>\d{1,2}):(?P<m2>[0-5]\d)")
 DAY_MINUTES = 24 * 60
 
 

@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import ipaddress
-import re
 from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from sockd.lazy import pattern
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _LABEL = "[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
-_NAME = re.compile(rf"\.?(?=.*[A-Za-z])(?:{_LABEL}\.)*{_LABEL}")
+_NAME = pattern(rf"\.?(?=.*[A-Za-z])(?:{_LABEL}\.)*{_LABEL}")
 _WORDS = ("all", "any", "everybody", "everyone", "known", "local", "nobody", "none", "unknown")
 """Which look like the name of a host, and are meant as something else."""
 

@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 import os
-import re
 from enum import Enum
 from typing import TYPE_CHECKING, Literal
 
 from sockd.errors import AddressError
+from sockd.lazy import pattern
 from sockd.settings.address import Address
 from sockd.settings.field import setting
 from sockd.units import Duration
@@ -39,7 +39,7 @@ MAX_USER_BYTES = 255  # RFC 1929
 DEFAULT_PORT = 1080  # RFC 1928, section 3
 
 
-_VIA = re.compile(r"socks5://(?:(?P<user>[^@]*)@)?(?P<host>\[[^\]]*\]|[^:@/\[\]]+)(?::(?P<port>[^:@/]*))?/?")
+_VIA = pattern(r"socks5://(?:(?P<user>[^@]*)@)?(?P<host>\[[^\]]*\]|[^:@/\[\]]+)(?::(?P<port>[^:@/]*))?/?")
 
 
 _FORM = "socks5://host:port or socks5://user@host:port"

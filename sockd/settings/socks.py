@@ -7,6 +7,7 @@ import ipaddress
 import re
 from typing import TypeAlias
 
+from sockd.lazy import pattern
 from sockd.settings.field import setting, textual
 from sockd.settings.networks import Network, mapped
 from sockd.text import show, suggest
@@ -27,10 +28,10 @@ KINDS = ("loopback", "link-local", "private", "multicast", "own", "reserved")
 _EXAMPLE = 'such as "10.0.0.0/8:443", "*.example.com" or "user alice to private:22"'
 
 
-_NAME = re.compile(r"(\*\.)?(?!-)[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*")
+_NAME = pattern(r"(\*\.)?(?!-)[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*")
 
 
-_PORTS = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?")
+_PORTS = pattern(r"([0-9]{1,5})(?:-([0-9]{1,5}))?")
 
 
 _MAX_PORT = 65_535

@@ -3,15 +3,14 @@
 
 from __future__ import annotations
 
-import re
-
+from sockd.lazy import pattern
 from sockd.values import dataclass
 
 MAX_LINE_BYTES = 256
 """Of the line with a name; RFC 1078 has no limit, inetd(8) and xinetd(8) have this one."""
 HELP = "help"
 """Asks for the list of names (RFC 1078)."""
-_FORM = re.compile(r"(?P<plus>\+?)(?P<name>[!-<>-~]+)(?:=(?P<service>[A-Za-z0-9_.-]{1,64}))?")
+_FORM = pattern(r"(?P<plus>\+?)(?P<name>[!-<>-~]+)(?:=(?P<service>[A-Za-z0-9_.-]{1,64}))?")
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,9 @@
 """Dataclasses whose methods are made late: what sockd.values has at run time.
 
 The decorator of the standard library compiles six methods for each class when it is defined, half a millisecond, and
-its module imports inspect, ast and dis.  Here a class notes its fields; its constructor is compiled when the first
-object is made, comparison and hash read the values by one operator.attrgetter, and what the standard library's own
-functions want (`__dataclass_fields__`) is made when they ask for it.
+its module imports inspect, ast and dis.  Here a class notes its fields; its constructor is compiled when the sixteenth
+object is made, and a loop fills the ones before; comparison and hash read the values by one operator.attrgetter, and
+what the standard library's own functions want (`__dataclass_fields__`) is made when they ask for it.
 
 As there, but for: no `order`, no `match_args=False`, no InitVar; asdict() does not copy what is no dataclass and no
 container.  Annotations are text (`from __future__ import annotations`).  Source: PEP 557, PEP 681.
@@ -13,6 +13,7 @@ container.  Annotations are text (`from __future__ import annotations`).  Source
 from __future__ import annotations
 
 import sys
+from functools import partial
 from operator import attrgetter
 from types import FunctionType, MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -51,6 +52,10 @@ class Field:
     def is_required(self) -> bool:
         """Whether its constructor must be told."""
         return self.default is MISSING and self.default_factory is MISSING
+
+    def initial(self) -> object:
+        """Return what it is when the constructor is not told."""
+        return self.default_factory() if callable(self.default_factory) else self.default
 
 
 def field(
@@ -141,16 +146,47 @@ def _values(names: list[str]) -> Callable[[object], object]:
 # ---- methods
 
 
+FEW = 15
+"""Objects of a class that a loop fills: that many take as long as compiling the constructor once, 0.1 ms."""
+
+
 class _LateInit:
-    """Stands for the constructor until the first call of it, or question about it, and is replaced by it then."""
+    """The constructor of the first objects; the compiled one replaces it then, or when somebody asks about it."""
 
     def __init__(self, cls: type, known: dict[str, Field], *, frozen: bool) -> None:
         self._cls, self._known, self._frozen = cls, known, frozen
+        self._made = 0
 
     def __get__(self, one: object, _owner: type | None = None) -> object:
+        if one is None or self._made >= FEW:
+            init = self._compile()
+            return init if one is None else init.__get__(one)
+        self._made += 1
+        return partial(self._fill, one)
+
+    def _compile(self) -> FunctionType:
         init = _compiled(self._cls, self._known, frozen=self._frozen)
         setattr(self._cls, "__init__", init)  # noqa: B010 - of any class
-        return init if one is None else init.__get__(one)
+        return init
+
+    def _fill(self, one: object, /, *values: object, **named: object) -> None:
+        """Do as the compiled constructor does, which gets arguments that do not fit, for its errors."""
+        known = self._known
+        by_place = [each.name for each in known.values() if each.init and not each.kw_only]
+        given = dict(zip(by_place, values, strict=False)) | named
+        required = {each.name for each in known.values() if each.init and each.is_required}
+        wanted = {each.name for each in known.values() if each.init}
+        if len(given) != len(values) + len(named) or not required <= given.keys() <= wanted:
+            self._compile()(one, *values, **named)
+            return
+        assign = object.__setattr__ if self._frozen else setattr
+        for name, each in known.items():
+            if name in given:
+                assign(one, name, given[name])
+            elif each.init or each.default_factory is not MISSING:
+                assign(one, name, each.initial())
+        if hasattr(one, "__post_init__"):
+            one.__post_init__()
 
 
 def _compiled(cls: type, known: dict[str, Field], *, frozen: bool) -> FunctionType:

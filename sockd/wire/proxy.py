@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ipaddress
 import struct
+from functools import cache
 
 from sockd.values import dataclass
 
@@ -270,14 +271,16 @@ def _crc_entry(byte: int) -> int:
     return byte
 
 
-_CRC_TABLE = tuple(map(_crc_entry, range(256)))
+@cache
+def _crc_table() -> tuple[int, ...]:
+    return tuple(map(_crc_entry, range(256)))
 
 
 def crc32c(data: bytes) -> int:
     """Return the CRC32C of RFC 3720, appendix B.4, polynomial 0x1EDC6F41 reflected."""
-    crc = 0xFFFFFFFF
+    crc, table = 0xFFFFFFFF, _crc_table()
     for byte in data:
-        crc = crc >> 8 ^ _CRC_TABLE[(crc ^ byte) & 0xFF]
+        crc = crc >> 8 ^ table[(crc ^ byte) & 0xFF]
     return crc ^ 0xFFFFFFFF
 
 

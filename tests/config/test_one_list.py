@@ -16,7 +16,7 @@ from typing import get_args, get_type_hints
 import pytest
 
 from sockd.cli import sockctl
-from sockd.cli.sockd import make_parser
+from sockd.cli.sockd_parser import make_parser
 from sockd.config.convert import allowed, field_types
 from sockd.config.dump import dump
 from sockd.config.load import loads

@@ -29,6 +29,7 @@ from sockd.daemon.workers.pool import WorkerPool
 from sockd.daemon.workers.traces import IDS_PER_WORKER, WorkerTraces
 from sockd.daemon.workers.worker import WorkerPlace, divide_limits, work
 from sockd.errors import EX_TEMPFAIL, EX_USAGE
+from sockd.lazy import load_resident
 from sockd.net.loop.loop import EventLoop
 from sockd.process.children import KILL_SECONDS
 from sockd.process.stop_bound import MARGIN_SECONDS
@@ -260,6 +261,7 @@ def _hangs(member: WorkerHandle) -> str:
 
 def run(settings: Settings, context: StartContext) -> None:
     """Serve settings by several processes until stopped; arguments and errors as of sockd.daemon.daemon.run()."""
+    load_resident()
     process = ServingProcess.create(settings, context)
     with ExitStack() as stack:
         start = Start(process, stack).run()

@@ -11,17 +11,20 @@ from __future__ import annotations
 
 import socket
 from collections import OrderedDict
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
+from sockd.lazy import lazily
 from sockd.net.address.sockaddr import plain
-from sockd.net.loop.blocking_calls import BlockingCalls, Overloaded
 from sockd.net.loop.shares import source_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from sockd.net.loop import blocking_calls
     from sockd.net.loop.loop import EventLoop
+else:
+    blocking_calls = lazily("sockd.net.loop.blocking_calls", resident=True)
 
 WORKERS, WAITING = 4, 1024
 """Look-ups under way, and those that may wait for a thread; more are not made (sockd.net.loop.blocking_calls: a share
@@ -69,7 +72,10 @@ class ReverseDns:
         self._deadline = deadline
         self._known: OrderedDict[str, tuple[float, str | None]] = OrderedDict()
         self._asked: dict[str, list[Callable[[str | None], None]]] = {}
-        self._workers = BlockingCalls(loop, "resolver", threads=WORKERS, waiting=WAITING)
+
+    @cached_property
+    def _workers(self) -> blocking_calls.BlockingCalls:
+        return blocking_calls.BlockingCalls(self._loop, "resolver", threads=WORKERS, waiting=WAITING)
 
     def known(self, host: str) -> str | None:
         """Return the name if it is known by now."""
@@ -100,7 +106,7 @@ class ReverseDns:
 
     def _found(self, host: str, answer: str | BaseException | None) -> None:
         if isinstance(answer, BaseException):
-            if not isinstance(answer, Overloaded):
+            if not isinstance(answer, blocking_calls.Overloaded):
                 self._learn(host, None)
             answer = None
         for one in self._asked.pop(host, []):
@@ -115,4 +121,5 @@ class ReverseDns:
 
     def close(self) -> None:
         """Let the threads end when their look-up does."""
-        self._workers.close()
+        if "_workers" in vars(self):  # somebody has asked for a name
+            self._workers.close()

@@ -8,15 +8,18 @@ import logging
 from typing import TYPE_CHECKING
 
 from sockd._sockbuf import lib
+from sockd.lazy import lazily
 from sockd.net.c_layout import layout
-from sockd.net.kernel import unacknowledged
 from sockd.values import dataclass
 from sockd.wire.close_reason import CloseReason
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
+    from sockd.net import kernel
     from sockd.net.connection.table import ConnectionTable
+else:
+    kernel = lazily("sockd.net.kernel", resident=True)
 
 REASONS: int = lib.SB_REASONS
 INFO = layout("sb_info")
@@ -151,7 +154,7 @@ def log_end(service: str, connections: ConnectionTable, id: int, reason: CloseRe
         event["via"] = proxied.via
     if info.output_pending_bytes:
         event["output_pending_bytes"] = info.output_pending_bytes
-    if peer.host and (waiting := unacknowledged(info.fd)):
+    if peer.host and (waiting := kernel.unacknowledged(info.fd)):
         event["unacknowledged"] = waiting
     logger.info("closed", extra={"event": event})
 

@@ -6,13 +6,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sockd._sockbuf import lib
+from sockd.lazy import lazily
 from sockd.net.address.sockaddr import SocketAddress
 from sockd.values import dataclass
-from sockd.wire.proxy import Header  # noqa: TC001 - read by msgspec
 
 if TYPE_CHECKING:
     from sockd.net.connection.info import ConnectionInfo
     from sockd.net.connection.table import ConnectionTable
+    from sockd.wire import proxy as proxy_protocol
+else:
+    proxy_protocol = lazily("sockd.wire.proxy", resident=True)
 
 
 class Peers:
@@ -78,7 +81,7 @@ class ProxyInfo:
     """
 
     proxy: SocketAddress
-    header: Header
+    header: proxy_protocol.Header
 
     @property
     def via(self) -> str:

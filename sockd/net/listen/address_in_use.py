@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import os
 import socket
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from sockd.lazy import psutil
+from sockd.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -29,7 +30,8 @@ UNSEEN = "held by a process that is not visible (try as root)"
 ORPHANED = ("TIME_WAIT", "FIN_WAIT1", "FIN_WAIT2", "CLOSING", "LAST_ACK")
 
 
-class LocalSocket(NamedTuple):
+@dataclass(frozen=True)
+class LocalSocket:
     """A local address of the host, as /proc shows it; pid None is not visible."""
 
     host: str

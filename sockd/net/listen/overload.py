@@ -8,9 +8,8 @@ import os
 import socket
 from typing import TYPE_CHECKING
 
+from sockd.lazy import lazily
 from sockd.net.connection.events import ConnectionEvents
-from sockd.net.listen.refusal import RefusalReason, Refusals, RefusedClient
-from sockd.net.tls.socket_pair import close_with_reset
 from sockd.values import dataclass
 from sockd.wire.close_reason import CloseReason
 
@@ -20,8 +19,13 @@ if TYPE_CHECKING:
     from sockd.net.address.sockaddr import SocketAddress
     from sockd.net.connection.group import GroupOptions
     from sockd.net.connection.table import ConnectionTable
+    from sockd.net.listen import refusal
     from sockd.net.listen.pipeline import AcceptedConnection
+    from sockd.net.tls import socket_pair
     from sockd.settings.listen import ListenSettings
+else:
+    socket_pair = lazily("sockd.net.tls.socket_pair", resident=True)
+    refusal = lazily("sockd.net.listen.refusal", resident=True)
 
 FIRST_PAUSE_SECONDS = 0.05
 LONGEST_PAUSE_SECONDS = 0.8
@@ -89,7 +93,7 @@ class Refusing:
         self,
         settings: ListenSettings,
         rejected: RejectedConnections,
-        refusals: Refusals,
+        refusals: refusal.Refusals,
         farewell: bytes = b"",
     ) -> None:
         self._is_reset = settings.at_limit == "reset"
@@ -99,20 +103,20 @@ class Refusing:
 
     def refuse(self, one: AcceptedConnection) -> None:
         """Refuse a connection for what its `refusal` says."""
-        self.count(one, one.refusal or RefusalReason.ERROR)
+        self.count(one, one.refusal or refusal.RefusalReason.ERROR)
         if self._is_reset:
-            close_with_reset(one.sock)
+            socket_pair.close_with_reset(one.sock)
         else:
             banner = self._banner if one.secured is None else one.secured.encrypt(self._banner, is_last=True)
             self._rejected.reject(one.sock, one.client, banner)
 
-    def count(self, one: AcceptedConnection, reason: RefusalReason) -> None:
+    def count(self, one: AcceptedConnection, reason: refusal.RefusalReason) -> None:
         """Count a connection that is not served."""
-        self._refusals.count(reason, RefusedClient(peer=str(one.client)))
+        self._refusals.count(reason, refusal.RefusedClient(peer=str(one.client)))
 
     def refused_by_source(self, source: str, count: int) -> None:
         """Count connections that the C core has refused: their source had too many."""
-        self._refusals.count(RefusalReason.PER_SOURCE, RefusedClient(source=source), count)
+        self._refusals.count(refusal.RefusalReason.PER_SOURCE, refusal.RefusedClient(source=source), count)
 
 
 KIND = socket.SOCK_DGRAM | getattr(socket, "SOCK_NONBLOCK", 0)

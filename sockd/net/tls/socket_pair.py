@@ -10,9 +10,10 @@ import enum
 import socket
 import struct
 from contextlib import suppress
-from typing import TYPE_CHECKING, NamedTuple, overload
+from typing import TYPE_CHECKING, overload
 
 from sockd.net.loop.state_table import StateTable
+from sockd.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -79,7 +80,8 @@ class TlsSocket(socket.socket):
         return self.outer.getsockopt(level, optname, buflen) if buflen else self.outer.getsockopt(level, optname)
 
 
-class SocketPair(NamedTuple):
+@dataclass(frozen=True)
+class SocketPair:
     """Of a socket pair: the service's end, and ours."""
 
     near: TlsSocket

@@ -81,7 +81,7 @@ class TlsTunnel:
         self, wire: TlsWire, ends: SocketPair, loop: EventLoop, ended: Callable[[], None] = lambda: None
     ) -> None:
         self._wire = wire
-        self._near, self._far = ends
+        self._near, self._far = ends.near, ends.far
         self._far_fd = self._far.fileno()
         self._loop = loop
         self._ended = ended

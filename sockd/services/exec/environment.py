@@ -73,7 +73,7 @@ def _unix(sock: socket.socket, local: SocketAddress, peer: SocketAddress) -> dic
         pairs |= {"UNIXREMOTEPATH": path, "REMOTE_ADDR": path}
     with suppress(OSError):
         if (credentials := peer_credentials(sock)) is not None:
-            pid, uid, gid = map(str, credentials)
+            pid, uid, gid = str(credentials.pid), str(credentials.uid), str(credentials.gid)
             pairs |= {"UNIXREMOTEPID": pid, "UNIXREMOTEEUID": uid, "UNIXREMOTEEGID": gid}
     return pairs
 
