@@ -7,13 +7,14 @@ import ipaddress
 import re
 from typing import TYPE_CHECKING
 
+from sockd.lazy import pattern
 from sockd.settings.networks import Network, read_network
 from sockd.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_ENTRY = re.compile(r"(?P<network>\S+)(?: (?P<variable>(?P<name>[A-Za-z_][A-Za-z0-9_]*)=[^\0]*))?", re.DOTALL)
+_ENTRY = pattern(r"(?P<network>\S+)(?: (?P<variable>(?P<name>[A-Za-z_][A-Za-z0-9_]*)=[^\0]*))?", re.DOTALL)
 
 
 @dataclass(frozen=True)
