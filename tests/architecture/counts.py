@@ -10,6 +10,7 @@ import ast
 import re
 import sys
 from collections import defaultdict
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,10 +21,15 @@ ROOT = Path(__file__).parents[2]
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
+@cache
+def _tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
 def trees(under: str, root: Path = ROOT) -> Iterator[tuple[str, ast.Module]]:
     """Yield each module of a directory, with its path."""
     for path in sorted((root / under).rglob("*.py")):
-        yield str(path.relative_to(root)), ast.parse(path.read_text(encoding="utf-8"))
+        yield str(path.relative_to(root)), _tree(path)
 
 
 def classes(under: str) -> Iterator[tuple[str, ast.ClassDef]]:

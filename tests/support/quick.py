@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 SLOW = Path(__file__).parents[1] / "slow.txt"
 
 
-FUNCTIONS = 5
-"""Of a file: so that the share takes 100 s of two cores, and grows with the number of files alone."""
+FUNCTIONS = 4
+"""Of a file: so that the share takes 80 s of two cores, and grows with the number of files alone."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
