@@ -7,6 +7,7 @@ without framing, until the frame's end is there; from behind that the stream goe
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from sockd.services.handlers.connection import PerConnectionHandler
@@ -38,12 +39,39 @@ class FramePolicy:
     unfinished: Unfinished = "drop"
 
 
+STUFFED = re.compile(rb"(?:\A|(?<=\r\n))\.")
+"""The dot that a line of a dot block has in front, if it begins with one (RFC 5321, 4.5.2)."""
+
+
 def frame_terminator(framing: Framing) -> bytes | None:
-    """Return what a frame ends with; None where it has no end to look for."""
+    """Return what a frame ends with, in its longest form; None where it has no end to look for."""
     if isinstance(framing, Delimiter):
         return framing.delimiter
-    ends: dict[type, bytes] = {Line: b"\n", StrictLine: b"\r\n", Nul: b"\0", BlankLine: b"\n\n", DotBlock: b"\r\n.\r\n"}
+    ends: dict[type, bytes] = {
+        Line: b"\n", StrictLine: b"\r\n", Nul: b"\0", BlankLine: b"\n\r\n", DotBlock: b"\r\n.\r\n"
+    }  # fmt: skip
     return ends.get(type(framing))
+
+
+def _terminator_pattern(framing: Framing, terminator: bytes) -> re.Pattern[bytes]:
+    """Return what finds it: lines of a block that ends with an empty one end in LF or CR LF."""
+    return re.compile(rb"\n\r?\n" if isinstance(framing, BlankLine) else re.escape(terminator))
+
+
+def _beginning(framing: Framing, kept: bytes) -> bytes:
+    """Return the frame that a longer one is cut to: of a block, the lines that are whole."""
+    if not isinstance(framing, BlankLine | DotBlock):
+        return kept
+    end = b"\n" if isinstance(framing, BlankLine) else b"\r\n"
+    lines, found, _ = kept.rpartition(end)
+    return _payload(framing, lines + found if found else kept[: -len(end)])
+
+
+def _payload(framing: Framing, rest: bytes) -> bytes:
+    """Return the payload of what came of a frame without its end."""
+    if isinstance(framing, Line):
+        return rest.removesuffix(b"\r")
+    return STUFFED.sub(b"", rest) if isinstance(framing, DotBlock) else rest
 
 
 @dataclass
@@ -71,7 +99,9 @@ class PolicyHandler(PerConnectionHandler):
         super().__init__(service, factory, tools)
         self.policy = policy
         self.cut_by = cut_by
-        self._end = frame_terminator(cut_by) or b""
+        end = frame_terminator(cut_by) or b""
+        self._find_end = _terminator_pattern(cut_by, end).search
+        self._tail_size = len(end) - 1
         self._skipped: dict[int, _Skipped] = {}
 
     def wrong(self, id: int, reason: CloseReason) -> None:
@@ -88,12 +118,12 @@ class PolicyHandler(PerConnectionHandler):
             return
         data = self._set.block(offset, size)
         joined = skipped.tail + data
-        at = joined.find(self._end)
-        consumed = size if at < 0 else at + len(self._end) - len(skipped.tail)
+        found = self._find_end(joined)
+        consumed = size if found is None else found.end() - len(skipped.tail)
         room = self.cut_by.max_bytes - len(skipped.kept)
         skipped.kept += data[: min(room, consumed)]
-        skipped.tail = joined[len(joined) - len(self._end) + 1 :] if len(self._end) > 1 else b""
-        if at >= 0:
+        skipped.tail = joined[max(len(joined) - self._tail_size, 0) :]
+        if found is not None:
             self._resume_framing(id, offset, consumed, size)
 
     def _resume_framing(self, id: int, offset: int, consumed: int, size: int) -> None:
@@ -103,7 +133,7 @@ class PolicyHandler(PerConnectionHandler):
             self._set.unread(id, self._set.pointer(offset) + consumed, size - consumed, 1)
         self._set.set_framing(id, self.cut_by)
         if self.policy.too_long == "cut":
-            self._live[id].hand(kept)
+            self._live[id].hand(_beginning(self.cut_by, kept))
 
     def ended(self, id: int) -> None:
         """Take the last frame without its end, if that is wanted."""
@@ -112,7 +142,7 @@ class PolicyHandler(PerConnectionHandler):
             super().ended(id)
             return
         connection = self._live[id]
-        connection.hand(rest.removesuffix(b"\r") if isinstance(self.cut_by, Line) else rest)
+        connection.hand(_payload(self.cut_by, rest))
         connection.deliver_eof()
 
     def closed(self, id: int, reason: CloseReason) -> None:

@@ -83,6 +83,43 @@ def test_blocks_are_skipped_to_their_end():
     assert b"X: Y" not in answer
 
 
+BLOCKS = {
+    "blank": (sockd.BlankLine(16), b"one\ntwo\nthree\nfour\n\n", b"b\n\n", b"one\ntwo\nthree\n"),
+    "blank-crlf": (sockd.BlankLine(16), b"one\r\ntwo\r\nthree\r\n\r\n", b"b\r\n\r\n", b"one\r\ntwo\r\n"),
+    "blank-one-line": (sockd.BlankLine(16), b"x" * 40 + b"\r\n\n", b"b\n\n", b"x" * 15),
+    "dot": (sockd.DotBlock(16), b"..one\r\ntwo\r\n..three\r\n.\r\n", b"b\r\n.\r\n", b".one\r\ntwo\r\n"),
+    "dot-one-line": (sockd.DotBlock(16), b"x" * 40 + b"\r\n.\r\n", b"b\r\n.\r\n", b"x" * 14),
+}
+
+
+@pytest.mark.parametrize("sizes", [(), (1,), (7,)])
+@pytest.mark.parametrize("name", BLOCKS)
+@pytest.mark.parametrize("policy", ["skip", "cut"])
+def test_a_block_that_is_too_long_ends_as_blocks_do_and_is_cut_to_lines(policy, name, sizes):
+    framing, long, short, cut = BLOCKS[name]
+    seen = []
+
+    def handler(block):
+        seen.append(bytes(block))
+        return block  # which can be encoded
+
+    with testing.connect(service(handler, framing=framing, too_long=policy)) as peer:
+        peer.send(short + long + short + long + short, sizes=sizes)
+        peer.end()
+        assert peer.close_reason is CloseReason.EOF
+    one = short.removesuffix(b".\r\n") if name.startswith("dot") else short.removesuffix(b"\n").removesuffix(b"\r")
+    assert seen == ([one, cut, one, cut, one] if policy == "cut" else [one] * 3)
+
+
+def test_a_last_dot_block_without_its_end_has_single_dots():
+    seen = []
+    made = service(lambda block: seen.append(bytes(block)), framing=sockd.DotBlock(100), unfinished="deliver")
+    with testing.connect(made) as peer:
+        peer.send(b"..one\r\n..")
+        peer.end()
+    assert seen == [b".one\r\n."]
+
+
 def test_what_has_no_end_and_who_has_no_frames():
     async def session(reader, writer): ...
 
