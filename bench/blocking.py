@@ -5,7 +5,8 @@
 
 Each PYTHON has sockd installed; without any it is this one.  A handler is a loop in Python, of about 5 ms.  Four
 connections ask without a pause, with `threads` of 1 and of 4; the ratio of the two is 1 where a global lock lets one
-thread compute at a time, and up to the number of cores where there is none.  Figures are medians of the rounds.
+thread compute at a time, and up to the number of cores where there is none.  `CPU` is the daemon's processor time
+for each reply.  Figures are medians of the rounds.
 """
 
 import argparse
@@ -53,7 +54,7 @@ print("%d.%d.%d" % sys.version_info[:3] + t + (", with a global lock" if lock() 
 
 @contextmanager
 def serving(python: str, threads: int, room: Path):
-    """Yield the port of a daemon."""
+    """Yield the port of a daemon, and its process."""
     (room / "computing.py").write_text(HANDLER)
     (room / "sockd.toml").write_text(CONFIGURATION.format(room=room, threads=threads, user=USER))
     command = [python, "-P", "-m", "sockd", "--foreground", "--config", room / "sockd.toml"]
@@ -66,26 +67,32 @@ def serving(python: str, threads: int, room: Path):
         else:
             raise SystemExit(f"{python} does not serve: {''.join(said)}")
         try:
-            yield int(found[1])
+            yield int(found[1]), server.pid
         finally:
             server.terminate()
 
 
-def replies(port: int, seconds: float) -> float:
-    """Return the number of replies per second to all clients, each with two lines in flight."""
+def processor_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def replies(port: int, pid: int, seconds: float) -> tuple[float, float]:
+    """Return the replies per second to all clients, each with two lines in flight, and milliseconds of CPU for each."""
     clients = [socket.create_connection(("127.0.0.1", port)) for _ in range(CLIENTS)]
     for one in clients:
         one.sendall(b"1\n2\n")
-    start = time.monotonic()
+    start, used = time.monotonic(), processor_seconds(pid)
     count = 0
     while (now := time.monotonic()) < start + seconds:
         for one in select.select(clients, [], [], start + seconds - now)[0]:
             answered = one.recv(4096).count(b"\n")
             count += answered
             one.sendall(b"1\n" * answered)
+    used = processor_seconds(pid) - used
     for one in clients:
         one.close()
-    return count / seconds
+    return count / seconds, 1000 * used / max(count, 1)
 
 
 def main() -> None:
@@ -95,20 +102,21 @@ def main() -> None:
     parser.add_argument("pythons", nargs="*", default=[sys.executable], metavar="PYTHON")
     arguments = parser.parse_args()
     print(f"{arguments.rounds} rounds of {arguments.seconds:g} s, {len(os.sched_getaffinity(0))} cores")
-    print("| Python | 1 thread, replies/s | 4 threads | ratio |\n|---|---:|---:|---:|")
+    print("| Python | 1 thread, replies/s | CPU | 4 threads | CPU | ratio |\n|---|---:|---:|---:|---:|---:|")
     for python in arguments.pythons:
         about = subprocess.run([python, "-P", "-c", ABOUT], capture_output=True, text=True, check=True).stdout.strip()
         rounds = []
         with tempfile.TemporaryDirectory() as name:
             for _ in range(arguments.rounds):
-                figures = []
+                figures = ()
                 for threads in (1, CLIENTS):
-                    with serving(python, threads, Path(name)) as port:
-                        figures.append(replies(port, arguments.seconds))
+                    with serving(python, threads, Path(name)) as (port, pid):
+                        figures += replies(port, pid, arguments.seconds)
                 rounds.append(figures)
-        one, four = (median(column) for column in zip(*rounds, strict=True))
-        ratio = median(many / single for single, many in rounds)
-        print(f"| CPython {about} | {one:,.0f} | {four:,.0f} | {ratio:.2f} |")
+        one, cpu_of_one, four, cpu_of_four = (median(column) for column in zip(*rounds, strict=True))
+        ratio = median(many / single for single, _, many, _ in rounds)
+        row = (about, f"{one:,.0f}", f"{cpu_of_one:.1f} ms", f"{four:,.0f}", f"{cpu_of_four:.1f} ms", f"{ratio:.2f}")
+        print(f"| CPython {' | '.join(row)} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -40,7 +40,8 @@ debugging_information() { # ROOT NAME: each library of sockd in it has some in /
         readelf -d "$library" | grep -E 'RPATH|RUNPATH' && echo "$2: $library has a path of its own" >&2 && exit 1
         id=$(readelf -n "$library" | sed -n 's/.*Build ID: //p')
         found=$1/usr/lib/debug/.build-id/$(echo "$id" | cut -c 1-2)/$(echo "$id" | cut -c 3-).debug
-        [ -L "$found" ] || [ -e "$found" ] || { echo "$2: $library: its debugging information is not packaged" >&2 && exit 1; }
+        readelf -S "$found" | grep -q debug_info ||
+            { echo "$2: $library: its debugging information is not packaged" >&2 && exit 1; }
         echo "$2: $(basename "$library"): debugging information packaged, no RUNPATH"
     done
 }

@@ -15,6 +15,7 @@ from sockd.buffer.core import description
 from sockd.buffer.encoder import PayloadEncoder
 
 ROUNDS = 3_000
+COUNT = 1_000
 
 
 def side_by_side(*functions):
@@ -38,10 +39,10 @@ def side_by_side(*functions):
 
 
 def test_a_framing_that_is_changed_meanwhile():
-    payloads = [b"x" * 10] * 64
+    payloads = [b"x" * 10] * COUNT
     encoder = PayloadEncoder(Line(100))
     line, netstring = (bytes(ffi.buffer(description(one))) for one in (Line(100), Netstring(100)))
-    wanted = {b"xxxxxxxxxx\n" * 64, b"10:xxxxxxxxxx," * 64}
+    wanted = {b"xxxxxxxxxx\n" * COUNT, b"10:xxxxxxxxxx," * COUNT}
 
     def change():
         encoder._use(netstring)
