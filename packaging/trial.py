@@ -7,6 +7,7 @@ For try-package and try-install. The root stays as it was: what is written goes 
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import subprocess
 import sys
@@ -47,6 +48,8 @@ class Booted:
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
         until(lambda: any(Path(f"/proc/{pid}/comm").read_text() == "systemd\n" for pid in children.read_text().split()))
         self.leader = children.read_text().split()[0]
+        if os.readlink(f"/proc/{self.leader}/ns/pid") == os.readlink("/proc/self/ns/pid"):
+            sys.exit(f"{NAME}: process {self.leader} is one of this host: nothing is run")
         until(lambda: self.run("systemctl", "is-system-running", check=False) in ("running", "degraded"))
 
     def command(self, *words: str) -> list[str]:
