@@ -25,8 +25,8 @@ inside() { # ROOT COMMAND...: with this host's network; mounts and processes of 
     shift
     cp -L /etc/resolv.conf "$root/etc/resolv.conf" 2>/dev/null || :
     # shellcheck disable=SC2016 # for the inner shell
-    unshare --mount --pid --fork --kill-child sh -c \
-        'root=$1; shift; mount -t proc proc "$root/proc"; mount --rbind /dev "$root/dev"; exec chroot "$root" "$@"' - "$root" "$@"
+    unshare --mount --pid --fork --kill-child sh -ec 'cd "$1"; shift; mount --rbind . .; cd "$PWD"
+        mount -t proc proc proc; mount --rbind /dev dev; mount --move . /; exec chroot . "$@"' - "$root" "$@"
 }
 
 sources() { # DIRECTORY: the source tree, without what was made from it

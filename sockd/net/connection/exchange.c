@@ -99,7 +99,7 @@ static int is_late_at(const struct exchange_calls *calls, Py_ssize_t at)
 }
 
 /* Call the function with the only frame, without the means for many. */
-static int call_once(const struct exchange_calls *calls, PyObject *frames, PyObject *done, PyObject **error)
+static int exchange_once(const struct exchange_calls *calls, PyObject *frames, PyObject *done, PyObject **error)
 {
     PyObject *reply = PyObject_CallFunctionObjArgs(calls->function, PyList_GetItem(frames, 0), NULL);
     if (reply == NULL) {
@@ -113,11 +113,11 @@ static int call_once(const struct exchange_calls *calls, PyObject *frames, PyObj
 
 /* Add the replies to `done`, in the order of the frames; of which those are removed that have to wait.
  * *error is what the function has raised for the frame behind them, or NULL.  0, or -1: an exception of ours. */
-static int call_each(const struct exchange_calls *calls, PyObject *frames, PyObject *done, PyObject **error)
+static int exchange_each(const struct exchange_calls *calls, PyObject *frames, PyObject *done, PyObject **error)
 {
     Py_ssize_t count = PyList_Size(frames), look = FIRST_LOOK;
     if (count == 1)
-        return call_once(calls, frames, done, error);
+        return exchange_once(calls, frames, done, error);
     /* map() calls faster than anything else in the stable ABI: PyObject_Vectorcall is of 3.12's. */
     PyObject *replies = PyObject_CallFunctionObjArgs((PyObject *)&PyMap_Type, calls->function, frames, NULL);
     if (replies == NULL)
@@ -281,7 +281,7 @@ static PyObject *exchange_answer(PyObject *object, PyObject *const *args, Py_ssi
     struct exchange_calls calls = {.index = (int)at[0], .function = args[4], .is_late = args[5]};
     PyObject *error = NULL, *left = NULL;
     PyObject *done = PyList_New(0), *frames = exchange_list(self, at[1], at[2], at[3]);
-    if (done != NULL && frames != NULL && call_each(&calls, frames, done, &error) == 0) {
+    if (done != NULL && frames != NULL && exchange_each(&calls, frames, done, &error) == 0) {
         int code = error == NULL ? exchange_send(self, calls.index, done) : 0;
         if (code > 0)
             left = Py_NewRef(Py_None);
