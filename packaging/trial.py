@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -37,10 +38,21 @@ LEFT = (
 """What a purge leaves by policy (users, caches, logs, the packages that were needed), or what booting makes."""
 
 
+UNIFIED = 'umount -R /sys/fs/cgroup; mount -t cgroup2 cgroup2 /sys/fs/cgroup && exec "$@"'
+
+
+def own_cgroups(root: Path) -> list[str]:
+    """Words before systemd-nspawn: systemd 258 and later do not start where cgroups are of version 1."""
+    (library, *_) = root.glob("usr/lib/**/libsystemd-shared-*.so")
+    is_new = int(re.findall(r"\d+", library.name)[0]) >= 258
+    return ["unshare", "--mount", "sh", "-c", UNIFIED, "-"] if is_new else []
+
+
 class Booted:
     def __init__(self, root: Path, console: Path) -> None:
         self._log = open(console, "wb")  # noqa: SIM115 - as long as it runs
-        command = ["systemd-nspawn", "-q", "-D", root, "--machine=sockd-package", "--register=no", "--keep-unit"]
+        command = [*own_cgroups(root), "systemd-nspawn", "-q", "-D", root]
+        command += ["--machine=sockd-package", "--register=no", "--keep-unit"]
         self.process = subprocess.Popen(
             [*map(str, command), "--private-network", "--console=pipe", "--boot"],
             stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log, start_new_session=True,
