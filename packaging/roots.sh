@@ -15,6 +15,7 @@ base() { # SUITE NAME PACKAGES: a root with these, made once
     debootstrap --variant=minbase --include=ca-certificates "$suite" "$root" "$MIRROR" "$script" >"$root.log" 2>&1
     cp -L /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/"
     echo 'Acquire::Check-Valid-Until "false";' >"$root/etc/apt/apt.conf.d/99snapshot" # a mirror may be one of an earlier day
+    [ -e "$root/etc/hosts" ] || printf '127.0.0.1 localhost\n::1 localhost\n' >"$root/etc/hosts"
     printf 'deb %s %s main\ndeb-src %s %s main\n' "$MIRROR" "$suite" "$MIRROR" "$suite" >"$root/etc/apt/sources.list"
     inside "$root" sh -c "apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $3" >>"$root.log" 2>&1
     touch "$root/.made"
