@@ -3,7 +3,7 @@
 where each frame is answered by itself, whatever the function does.
 
 Seen failing with the lengths of two frames exchanged (42 tests), with a reply that is not bytes and is left out (59),
-and with a reference to each reply that is kept (2).
+and with a reference to each reply, or to each exception, that is kept (2, and 13 framings).
 """
 
 from __future__ import annotations
