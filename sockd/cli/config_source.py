@@ -8,7 +8,8 @@ import os
 from typing import TYPE_CHECKING
 
 from sockd.config.command_line import from_command_line
-from sockd.config.load import find, load, loads
+from sockd.config.include import included_files
+from sockd.config.load import MAX_FILE_BYTES, find, load, loads
 from sockd.errors import ConfigurationError, fault
 from sockd.files.kept_directory import KeptDirectory, current_directory
 from sockd.lazy import pathlib, tempfile
@@ -19,7 +20,7 @@ from sockd.settings.listen import ListenSettings
 from sockd.values import dataclass, replace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from sockd.cli.options import Options
     from sockd.settings.address import Services
@@ -37,13 +38,15 @@ EXAMPLE_ADDRESS = "127.0.0.1:7007"
 CONTROL_SOCKET = "control.sock"
 
 
-def source_files(settings: Settings, source: str) -> list[str]:
-    """List the files to watch besides the imported modules: a handler's file counts before it exists."""
+def source_files(settings: Settings, source: str) -> Iterator[str]:
+    """Yield the files to watch besides the imported modules: a handler's file counts before it exists."""
     names = [listen.service for listen in settings.listen]
     names += [table.handler for table in settings.service.values() if table.handler]
     modules = {name.partition(":")[0] for name in names if ":" in name}
     directory, _ = current()
-    return [source, *(os.path.join(directory, name.replace(".", os.sep) + ".py") for name in modules)]
+    yield source
+    yield from included_files(source, MAX_FILE_BYTES)
+    yield from (os.path.join(directory, name.replace(".", os.sep) + ".py") for name in modules)
 
 
 @dataclass(frozen=True)
@@ -100,7 +103,8 @@ def read_source(options: Options) -> Source:
         return over(read(services), services)
 
     def parse(text: str, name: str) -> Settings:
-        return over(loads(text, name=name, services=services, directory=directory.path), services)
+        opener = directory.open
+        return over(loads(text, name=name, services=services, directory=directory.path, opener=opener), services)
 
     file = os.path.join(directory.path, os.path.basename(name))
     return Source(settings, name, file, again, parse)
@@ -120,8 +124,8 @@ def keep_directory(path: str) -> KeptDirectory:
 def make_loader(path: str, directory: KeptDirectory, *, listens: bool = True) -> Callable[[Services | None], Settings]:
     """Return a function that reads the file, now and after chroot(2) and chdir(2)."""
 
-    def opener(_path: str, flags: int) -> int:
-        return directory.open(os.path.basename(path), flags)
+    def opener(wanted: str, flags: int) -> int:
+        return directory.open(os.path.basename(path) if wanted == path else wanted, flags)
 
     return lambda services: load(path, services=services, opener=opener, listens=listens, directory=directory.path)
 

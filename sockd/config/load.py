@@ -19,14 +19,17 @@ from sockd.config.check_relay import check_relay
 from sockd.config.check_service import check_service
 from sockd.config.convert import MAX_PROBLEMS, Problem, read
 from sockd.config.dump import dump
+from sockd.config.include import Document, Place, open_in, read_document
 from sockd.config.relative import with_absolute_paths
-from sockd.config.toml import KeyPath, dotted, parse
+from sockd.config.substitute import Unresolved, hide, substitute
+from sockd.config.toml import KeyPath, dotted
 from sockd.errors import ConfigurationError, PermissionFault, SockdError
 from sockd.files import trusted
 from sockd.text import nearest
+from sockd.values import replace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from sockd.settings import Settings
     from sockd.settings.address import Services
@@ -87,7 +90,9 @@ def load(
     if len(data) > MAX_FILE_BYTES:
         raise ConfigurationError(f"{name}: larger than {MAX_FILE_BYTES} bytes; this is not a configuration")
     directory = directory or os.path.dirname(os.path.abspath(name))
-    return loads(data, name=name, services=services, listens=listens, directory=directory)
+    return loads(
+        data, name=name, services=services, listens=listens, directory=directory, opener=opener or open_in(directory)
+    )
 
 
 def loads(
@@ -97,6 +102,7 @@ def loads(
     services: Services | None = None,
     listens: bool = True,
     directory: str | None = None,
+    opener: Callable[[str, int], int] | None = None,
 ) -> Settings:
     """Read and check the text of a configuration.
 
@@ -105,6 +111,7 @@ def loads(
         name: what messages call the text, commonly the path of its file.
         services: as for load; listens likewise.
         directory: as for load; None leaves relative paths as they are, which is wrong then.
+        opener: how the files that it includes are found, by paths relative to that directory.
 
     Returns:
         As load.
@@ -112,20 +119,36 @@ def loads(
     Raises:
         ConfigurationError: it is wrong; one line for each error, in the order of the text.
     """
-    document, lines = parse(text, name=name)
-    settings, problems = read(document, services)
+    document = read_document(
+        text,
+        name=name,
+        directory=directory,
+        opener=opener or open_in(directory or os.curdir),
+        max_bytes=MAX_FILE_BYTES,
+    )
+    unresolved: list[Unresolved] = []
+    table = substitute(document.table, unresolved)
+    if unresolved:
+        raise _errors(document, [Problem(one.path, one.text, one.value) for one in unresolved])
+    settings, problems = read(table, services)
+    settings = replace(settings, include=())
     settings = with_absolute_paths(settings, directory) if directory else settings
     if len(problems) < MAX_PROBLEMS:
         more = (one for one in _check(settings, listens) if not _explained(one, problems))
         problems += [*islice(more, MAX_PROBLEMS - len(problems))]
     if not problems:
         return settings
-    found = [(lines.find(problem.path, problem.value), problem) for problem in problems]
-    found.sort(key=lambda pair: pair[0] or 0)
-    texts = [_message(name, line, problem) for line, problem in found]
+    raise _errors(document, problems)
+
+
+def _errors(document: Document, problems: Sequence[Problem]) -> ConfigurationError:
+    """Return the error of all problems, in the order of the text."""
+    found = [(document.find(problem.path, problem.value), problem) for problem in problems]
+    found.sort(key=lambda pair: pair[0].order)
+    texts = [hide(_message(place, problem)) for place, problem in found]
     if len(problems) == MAX_PROBLEMS:
-        texts.append(f"{name}: there may be more than these {MAX_PROBLEMS} errors")
-    raise ConfigurationError("\n".join(texts))
+        texts.append(f"{document.parts[0].name}: there may be more than these {MAX_PROBLEMS} errors")
+    return ConfigurationError("\n".join(texts))
 
 
 def _check(settings: Settings, listens: bool) -> Iterator[Problem]:
@@ -146,8 +169,9 @@ def _explained(problem: Problem, others: Iterable[Problem]) -> bool:
     return any(not rest or isinstance(rest[0], int) or nearest(str(rest[0]), problem.missing) for rest in near)
 
 
-def _message(name: str, line: int | None, problem: Problem) -> str:
-    parts = (f"{name}:{line}" if line else name, dotted(problem.path), problem.text)
+def _message(place: Place, problem: Problem) -> str:
+    where = f"{place.name}:{place.line}" if place.line else place.name
+    parts = (where, dotted(place.path), problem.text)
     return ": ".join(part for part in parts if part)
 
 

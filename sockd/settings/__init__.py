@@ -40,6 +40,11 @@ __all__ = [
 class Settings:
     """The whole configuration: the keys of sockd.toml."""
 
+    include: tuple[str, ...] = setting(
+        (),
+        help='files that belong to the configuration, too: "conf.d/*.toml", relative to it; each has tables of its own',
+        source="read in the order of their names; a service or a key of [daemon] must be in one file only",
+    )
     daemon: DaemonSettings = setting(DaemonSettings, help="the process", source="")
     listen: tuple[ListenSettings, ...] = setting((), help="the listeners", source="")
     service: dict[str, ServiceSettings] = setting(dict, help="the services by name", source="")

@@ -47,12 +47,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from sockd.cli import render
-    from sockd.config import load
+    from sockd.config import load, substitute
     from sockd.files import trusted
     from sockd.wire.control import JsonObject
 else:
     render = lazily("sockd.cli.render")
     load = lazily("sockd.config.load")
+    substitute = lazily("sockd.config.substitute")
     trusted = lazily("sockd.files.trusted")
 
 P = TypeVar("P", bound=argparse.ArgumentParser)
@@ -243,7 +244,10 @@ def _written_in(file: str) -> str | None:
     except (SockdError, ValueError, RecursionError):
         return None
     path = daemon.get("control") if isinstance(daemon, dict) else None
-    return path if isinstance(path, str) else None
+    try:
+        return substitute.expand(path) if isinstance(path, str) else None
+    except ValueError:
+        return None
 
 
 def ask(

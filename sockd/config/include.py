@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: MIT
+"""Several files as one configuration: `include` of the main file; each has listeners, services and keys of [daemon].
+
+Files are read in the order of the patterns, and of their names within each.  A listener is one more; a service or a key
+that another file has is an error that names both places.  Paths, also those within included files, are relative to the
+directory of the main file.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+from typing import TYPE_CHECKING
+
+from sockd.config.toml import KeyPath, Lines, parse
+from sockd.errors import ConfigurationError, SockdError
+from sockd.files import trusted
+from sockd.values import dataclass
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    Opener = Callable[[str, int], int]
+
+MAX_FILES = 1000
+WILDCARDS = "*?["
+TABLES = ("daemon", "listen", "service")
+"""What an included file may have."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One file.
+
+    Attributes:
+        name: for messages.
+        lines: of its keys.
+        first: number of its first listener in the whole.
+    """
+
+    name: str
+    lines: Lines
+    document: dict[str, object]
+    first: int = 0
+
+    @property
+    def listeners(self) -> int:
+        """How many it has."""
+        tables = self.document.get("listen")
+        return len(tables) if isinstance(tables, list) else 0
+
+    def local(self, path: KeyPath) -> KeyPath | None:
+        """Return a path of the whole as this file has it; None: it is another's."""
+        if len(path) > 1 and path[0] == "listen" and isinstance(path[1], int):
+            number = path[1] - self.first
+            return ("listen", number, *path[2:]) if 0 <= number < self.listeners else None
+        table: object = self.document
+        for key in path[:2]:
+            if not isinstance(table, dict) or key not in table:
+                return None
+            table = table[key]
+        return path
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a key is: the name of its file, its line there if it is known, and its path there."""
+
+    name: str
+    line: int | None
+    path: KeyPath
+    order: tuple[int, int]
+
+
+class Document:
+    """A configuration of one or more files.
+
+    Args:
+        parts: the main file, and the others.
+
+    Raises:
+        ConfigurationError: two files have the same service or key.
+    """
+
+    def __init__(self, parts: list[Part]) -> None:
+        self.parts = parts
+        self.table: dict[str, object] = {**parts[0].document}
+        for part in parts[1:]:
+            self._add(part)
+
+    def find(self, path: KeyPath, value: object = None) -> Place:
+        """Find the place of a key."""
+        for number, part in enumerate(self.parts):
+            local = part.local(path)
+            if local is not None:
+                line = part.lines.find(local, value)
+                return Place(part.name, line, local, (number, line or 0))
+        return Place(self.parts[0].name, self.parts[0].lines.find(path, value), path, (0, 0))
+
+    def _add(self, part: Part) -> None:
+        for key, value in part.document.items():
+            if key not in TABLES:
+                known = "[daemon], [[listen]] and [service.NAME]"
+                raise ConfigurationError(f"{_at(part, (key,))}: {key}: an included file has only {known}")
+            mine = self.table.get(key)
+            if isinstance(mine, list) and isinstance(value, list):
+                self.table[key] = [*mine, *value]
+            elif isinstance(mine, dict) and isinstance(value, dict):
+                for name in value.keys() & mine.keys():
+                    before = self.find((key, name))
+                    where = f"{before.name}:{before.line}" if before.line else before.name
+                    raise ConfigurationError(f"{_at(part, (key, name))}: {key}.{name}: {where} has it, too; remove one")
+                self.table[key] = {**mine, **value}
+            else:
+                self.table.setdefault(key, value)
+
+
+def _at(part: Part, path: KeyPath) -> str:
+    line = part.lines.find(path)
+    return f"{part.name}:{line}" if line else part.name
+
+
+def read_document(data: str | bytes, *, name: str, directory: str | None, opener: Opener, max_bytes: int) -> Document:
+    """Parse a configuration, and the files that it includes.
+
+    Args:
+        data: the main file's text.
+        name: of the main file, for messages.
+        directory: which patterns are relative to; None: only absolute ones are possible.
+        opener: opens a file or a directory by its path, which is absolute or relative to that directory.
+        max_bytes: limit of a file.
+
+    Raises:
+        ConfigurationError: names the file, its line and the remedy.
+    """
+    table, lines = parse(data, name=name)
+    parts = [Part(name, lines, table)]
+    patterns = table.get("include", [])
+    if not (isinstance(patterns, list) and all(isinstance(one, str) for one in patterns)):
+        return Document(parts)  # which is reported with its other errors
+    first = parts[0].listeners
+    for number, pattern in enumerate(patterns):
+        line = lines.find(("include", number), pattern)
+        place = f"{name}:{line}: include" if line else f"{name}: include"
+        for path in _files(pattern, place, directory, opener):
+            shown = path if directory is None else os.path.join(directory, path)
+            try:
+                data = trusted.read(path, shown, max_bytes, opener)
+            except SockdError as error:
+                raise ConfigurationError(f"{place}: {error}") from None
+            table, own = parse(data, name=shown)
+            parts.append(Part(shown, own, table, first))
+            first += parts[-1].listeners
+            if len(parts) > MAX_FILES:
+                raise ConfigurationError(f"{place}: more than {MAX_FILES} files")
+    return Document(parts)
+
+
+def open_in(directory: str) -> Callable[[str, int], int]:
+    """Return what opens a file by its path, which may be relative to a directory."""
+    return lambda path, flags: os.open(os.path.join(directory, path), flags)
+
+
+def included_files(path: str, max_bytes: int) -> list[str]:
+    """Return the files that one includes, as far as it can be read."""
+    directory = os.path.dirname(os.path.abspath(path))
+    try:
+        data, opener = trusted.read(path, path, max_bytes), open_in(directory)
+        found = read_document(data, name=path, directory=directory, opener=opener, max_bytes=max_bytes)
+    except SockdError:
+        return []
+    return [part.name for part in found.parts[1:]]
+
+
+def _files(pattern: str, place: str, directory: str | None, opener: Opener) -> Iterator[str]:
+    """Yield the paths that a pattern stands for: relative ones relative to the directory."""
+    folder, last = os.path.split(pattern)
+    if any(one in folder for one in WILDCARDS) or not last:
+        raise ConfigurationError(f'{place}: "{pattern}": wildcards are possible in the last part only: "conf.d/*.toml"')
+    if directory is None and not os.path.isabs(pattern):
+        raise ConfigurationError(f'{place}: "{pattern}": is relative, and there is no file for it to be relative to')
+    if not any(one in last for one in WILDCARDS):
+        yield pattern
+        return
+    shown = folder if directory is None else os.path.join(directory, folder)
+    try:
+        fd = opener(folder or os.curdir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise ConfigurationError(f"{place}: {shown}: {os.strerror(error.errno or 0)}; create the directory") from None
+    try:
+        if why := trusted.who_may_write(os.fstat(fd)):
+            raise ConfigurationError(f"{place}: {shown}: refused: {why}; {trusted.remedy(shown)}")
+        names = sorted(os.listdir(fd))
+    finally:
+        os.close(fd)
+    for found in names:
+        if fnmatch.fnmatchcase(found, last) and not (found.startswith(".") and not last.startswith(".")):
+            yield os.path.join(folder, found)
+
+
+__all__ = ["Document", "Place", "included_files", "open_in", "read_document"]

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: MIT
+"""Configurations of several files, and values from outside: `include`, ${NAME}, ${credential:NAME}, ${file:/path}."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from controlling import Sockctl
+
+SOCKD = Path(sys.executable).with_name("sockd")
+LISTEN = '[[listen]]\naddress = "tcp://127.0.0.1:0"\nservice = "{}"\n'
+MAIN = 'include = ["conf.d/*.toml"]\n'
+
+
+@pytest.fixture
+def check(tmp_path, monkeypatch):
+    """Write files, and return what `sockd --check` says of them."""
+    (tmp_path / "conf.d").mkdir()
+
+    def run(*words, environment=(), **files):
+        for name, text in files.items():
+            path = tmp_path / ("sockd.toml" if name == "main" else f"conf.d/{name}.toml")
+            path.write_text(text)
+        command = [SOCKD, *(words or ("--check",)), "--config", "sockd.toml"]
+        env = {**os.environ, **dict(environment)}
+        done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=30)
+        return done.returncode, (done.stdout if words else done.stderr).replace(f"{tmp_path}/", "")
+
+    return run
+
+
+def test_files_are_read_in_order_and_reloaded(serve, tmp_path):
+    sockctl = Sockctl(tmp_path)
+    folder = tmp_path / "conf.d"
+    folder.mkdir()
+    (folder / "20-echo.toml").write_text(LISTEN.format("back") + '[service.back]\nbuiltin = "echo"\n')
+    (folder / "10-upper.toml").write_text(LISTEN.format("upper"))
+    (folder / ".hidden.toml").write_text("no TOML")
+    (folder / "20-echo.toml~").write_text("no TOML")
+    text = f'{MAIN}[daemon]\ncontrol = "{sockctl.path}"\n' + LISTEN.format("discard")
+    server = serve(config=text)
+    rows = sockctl.ask("status")["listeners"]
+    assert [row["service"] for row in rows] == ["discard", "upper", "back"]
+    assert server.connect(rows[1]["address"]).ask(b"x") == b"X"
+    (folder / "30-more.toml").write_text(LISTEN.format("daytime"))
+    assert "added  tcp://127.0.0.1:0      daytime" in sockctl.say("plan", "sockd.toml")
+    changes = sockctl.ask("reload")["changes"]
+    assert ([one[1] for one in changes["added"]], len(changes["kept"])) == (["daytime"], 3)
+    (folder / "10-upper.toml").unlink()
+    assert [one[1] for one in sockctl.ask("reload")["changes"]["removed"]] == ["upper"]
+    (folder / "30-more.toml").write_text('[[listen]]\nadress = "tcp://127.0.0.1:0"\n')
+    done = sockctl.run("reload")
+    assert done.returncode == 78
+    assert 'conf.d/30-more.toml:2: listen[0].adress: unknown key; did you mean "address"?' in done.stderr
+    assert len(sockctl.ask("status")["listeners"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("files", "error"),
+    [
+        ({"a": "x = 1\n"}, "conf.d/a.toml:1: x: an included file has only [daemon], [[listen]] and [service.NAME]"),
+        ({"a": "[daemon]\nworkers = 2\n"}, "conf.d/a.toml:2: daemon.workers: sockd.toml:3 has it, too; remove one"),
+        ({"a": LISTEN.format("a\\"), "b": ""}, "conf.d/a.toml:3:"),
+        (
+            {"a": '[service.a]\nbuiltin = "echo"\n', "b": '\n[service.a]\nbuiltin = "echo"\n'},
+            "conf.d/b.toml:2: service.a: conf.d/a.toml:1 has it, too; remove one",
+        ),
+        ({"a": LISTEN.format("nosuch")}, "conf.d/a.toml:3: listen[0].service: "),
+        ({"main": 'include = ["none.toml"]\n'}, "sockd.toml:1: include: none.toml: No such file or directory"),
+        ({"main": 'include = ["*/a.toml"]\n'}, "wildcards are possible in the last part only"),
+        ({"main": 'include = ["no.d/*"]\n'}, "sockd.toml:1: include: no.d: No such file or directory; create the"),
+        ({"main": 'include = "conf.d/*"\n'}, 'include: "conf.d/*" is text; write include = ["conf.d/*"]'),
+        (
+            {"main": 'includes = ["a"]\n' + LISTEN.format("upper")},
+            'sockd.toml:1: includes: unknown key; did you mean "include"?',
+        ),
+    ],
+)
+def test_what_is_wrong_names_its_file(check, files, error):
+    main = MAIN + "[daemon]\nworkers = 1\n" + LISTEN.format("upper")
+    code, said = check(**{"main": main, **files})
+    assert (code, error in said) == (78, True), said
+
+
+def test_values_of_the_environment(check):
+    text = '[[listen]]\naddress = "tcp://${HOST:-127.0.0.1}:${THE_PORT}"\nservice = "x"\n'
+    text += '[service.x]\nhandler = "a:$${b}"\n'
+    code, said = check(main=text)
+    assert (code, said) == (
+        78,
+        "sockd: sockd.toml:2: listen[0].address: THE_PORT is not set in the environment; "
+        "set it, or write ${THE_PORT:-default}\n",
+    )
+    text = text.replace('"a:$${b}"', '"${HANDLER}"').replace("handler", "builtin")
+    code, said = check("--print", main=text, environment={"THE_PORT": "7123", "HANDLER": "echo"})
+    assert (code, 'address = "tcp://127.0.0.1:7123"' in said, 'builtin = "echo"' in said) == (0, True, True), said
+    for wrong, error in {"${a b}": "${a b} is no name of a variable", "${x": "${x has no closing brace"}.items():
+        assert error in check(main=f'[daemon]\npath = "{wrong}"\n' + LISTEN.format("upper"))[1]
+    assert "known key" in check(main=LISTEN.format("upper") + 'paths = "$HOME $$ {x}"\n')[1]  # these are plain
+
+
+def test_credentials_are_not_printed(check, tmp_path):
+    folder = tmp_path / "credentials"
+    folder.mkdir()
+    (folder / "banner").write_text("s3cret words\n")
+    (tmp_path / "limit").write_text("seven\n")
+    text = LISTEN.format("upper") + 'banner = "hello ${credential:banner}"\n'
+    given = {"CREDENTIALS_DIRECTORY": str(folder)}
+    code, said = check("--print", main=text, environment=given)
+    assert (code, 'banner = "hello ${credential:banner}"' in said, "s3cret" in said) == (0, True, False), said
+    code, said = check(main=text + f'rate = {{ per = "${{file:{tmp_path}/limit}}" }}\n', environment=given)
+    assert (code, "seven" in said, "rate.per" in said) == (78, False, True), said
+    assert "CREDENTIALS_DIRECTORY is not set, so there is no credential banner; write Load" in check(main=text)[1]
+    code, said = check(main=text.replace("banner}", "other}"), environment=given)
+    assert (code, "no credential other in credentials; write LoadCredential=other:/path" in said) == (78, True), said
+
+
+def test_a_secret_is_served_and_follows_a_reload(serve, tmp_path):
+    sockctl, secret = Sockctl(tmp_path), tmp_path / "secret"
+    secret.write_text("first\n")
+    text = f'[daemon]\ncontrol = "{sockctl.path}"\n{LISTEN.format("upper")}max_connections = 1\nat_limit = "refuse"\n'
+    server = serve(config=text + f'banner = "${{file:{secret}}}"\n')
+    holder = server.connect()
+    assert holder.ask(b"x") == b"X"
+    assert server.connect().line() == b"first\n"
+    secret.write_text("second\n")
+    sockctl.ask("reload")
+    assert server.connect().line() == b"second\n"
