@@ -61,8 +61,8 @@ every verb of `sockctl`. sockd.toml(5), sockd(8) and sockctl(1) have the same co
 A size is a number of bytes, or a text such as `"64 KiB"`. A time is a number of seconds, or a text such as `"1m30s"`.
 `sockd -T` prints the effective value of every key.
 
-`include = ["conf.d/*.toml"]`, before all tables, names files that belong to the configuration, too. They are read in the
-order of their names; patterns are relative to the directory of `sockd.toml`. Each has `[[listen]]`, `[service.NAME]` or
+`include = ["conf.d/*.toml"]`, before all tables, names files that belong to the configuration, too. They are read in
+the order of names; patterns are relative to the directory of `sockd.toml`. Each has `[[listen]]`, `[service.NAME]` or
 `[daemon]` tables; a service, or a key of `[daemon]`, must be in one file only.
 
 Texts can have values from outside, at the start and at each reload: `${NAME}` and `${NAME:-default}` are environment
