@@ -344,6 +344,14 @@ TEXTS = {
         "An administrator has changed what the configuration says, by `sockctl deny`, `allow`, `limit`, `rate`, "
         "`target` or `drain`; it holds until `until`, or until the next reload. None needed."
     ),
+    "MPTCP not available, using TCP": (
+        "A listener with `mptcp = true` uses plain TCP, for the reason in `error`. Set net.mptcp.enabled=1, or use a "
+        "kernel with MPTCP."
+    ),
+    "previous process has served for previous_timeout, stopping": (
+        "After an upgrade, `connections` could not move within `previous_timeout`; they are closed gracefully within "
+        "`stop_timeout`. None needed."
+    ),
     "optional address not bound, trying again": (
         "`address` of a listener with `optional = true` cannot be bound, for the reason in `error`. It is tried again; "
         "`listening` follows once it is bound. None needed, unless it never is."

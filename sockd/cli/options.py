@@ -34,6 +34,7 @@ class Options:
     multiplexer: Multiplexer | None = None
     log_level: LogLevel | None = None
     log_format: LogFormat | None = None
+    notify_fd: str | None = None
     reload: bool = False
     trace: bool = False
 
@@ -62,6 +63,7 @@ OPTIONS = (
     ("--multiplexer", "multiplexer", "NAME", "I/O multiplexer: auto, epoll, poll or select"),
     ("--log-level", "log_level", "LEVEL", "minimum severity to log: debug, info, warning or error"),
     ("--log-format", "log_format", "FORMAT", "format of the log: text or json"),
+    ("--notify-fd", "notify_fd", "NUMBER", "write a newline to this descriptor once it serves (s6, dinit)"),
     ("--reload", "reload", "", "restart when a source file changes (development)"),
     ("--trace", "trace", "", "log each frame with its content (development)"),
 )

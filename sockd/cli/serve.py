@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from sockd._version import VERSION
@@ -22,7 +24,7 @@ from sockd.log.format import for_a_start
 from sockd.net.kernel import NO_DESCRIPTOR
 from sockd.process import init, socket_activation
 from sockd.process.daemonize import in_background
-from sockd.process.descriptors import close_inherited
+from sockd.process.descriptors import FIRST_OTHER, close_inherited
 from sockd.process.signals import reset_signals
 from sockd.process.stop_bound import install_signals
 from sockd.process.syscalls import close_to_others
@@ -49,6 +51,9 @@ def start(options: Options, reporting: Callable[[Callable[[], int]], int]) -> in
     """Serve, in the foreground or in the background, where `reporting` says what went wrong."""
     close_to_others()
     given = socket_activation.claim(os.environ, os.getpid())
+    if options.notify_fd is not None and not options.foreground:
+        raise UsageError("--notify-fd is for a supervisor, which wants --foreground; in the background, sockd returns")
+    notify = _claim(options.notify_fd)
     if os.getpid() == init.FIRST and not options.foreground:
         raise UsageError("process 1 must not exit, because all others end with it; use --foreground")
     contained = init.stand_before()
@@ -68,8 +73,18 @@ def start(options: Options, reporting: Callable[[Callable[[], int]], int]) -> in
     )
     if options.foreground:
         head = f"sockd {VERSION}, configured by {source.name}, serves:"
-        greet = (lambda _: None) if given.notify else lambda listeners: _greet(listeners, head)
-        return _serve(source, replace(common, ready=greet, trace=options.trace, signals=signals))
+
+        def ready(listeners: Sequence[tuple[str, str, bool]]) -> None:
+            if not given.notify:
+                _greet(listeners, head)
+            _notify(notify)
+
+        def let_go() -> None:
+            if notify is not None:  # in a worker
+                os.close(notify)
+
+        context = replace(common, ready=ready, let_go=let_go, trace=options.trace, signals=signals)
+        return _serve(source, context)
     if source.name == EXAMPLE:
         *others, last = candidates()
         files = (
@@ -79,6 +94,35 @@ def start(options: Options, reporting: Callable[[Callable[[], int]], int]) -> in
         )
         raise ConfigurationError(f"no configuration: {files}; {_TRY}")
     return in_background(lambda starter: reporting(lambda: _serve(source, _with_starter(common, starter))))
+
+
+def _claim(text: str | None) -> int | None:
+    """Return a copy of the descriptor for readiness that no program inherits, under a number that nobody else has.
+
+    Raises:
+        UsageError: it is not open.
+
+    Source: "notification-fd" of s6, "ready-notification = pipefd:N" of dinit.
+    """
+    if text is None:
+        return None
+    try:
+        number = int(text)
+        copy = fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, FIRST_OTHER)
+    except (OSError, OverflowError, ValueError):
+        words = f"--notify-fd {text}: no such descriptor is open"
+        raise UsageError(f"{words}; for s6, write the number into the file notification-fd") from None
+    if number >= FIRST_OTHER:
+        os.close(number)
+    return copy
+
+
+def _notify(fd: int | None) -> None:
+    """Say that this process serves; whoever wanted to know may have gone."""
+    if fd is not None:
+        with suppress(OSError):
+            os.write(fd, b"\n")
+        os.close(fd)
 
 
 def _with_starter(common: StartContext, starter: StartupPipe) -> StartContext:

@@ -7,6 +7,7 @@ Whether a user or a directory exists depends on the host; sockd.process checks t
 from __future__ import annotations
 
 import os
+import re
 from math import ceil
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 OUTPUTS = ("/dev/stdout", "/dev/stderr", "/dev/fd/1", "/dev/fd/2", "/proc/self/fd/1", "/proc/self/fd/2")
 LOG_TARGETS = ("stderr", "syslog", "journal")
+
+IDENT = re.compile(r"[!-9;-Z\\^-~]{1,48}")
+"""APP-NAME of RFC 5424, 6.2.5, without what ends a tag (RFC 3164, 4.1.3)."""
 
 
 def check_daemon(daemon: DaemonSettings) -> Iterator[Problem]:
@@ -82,8 +86,12 @@ def _check_log(log: LogSettings) -> Iterator[Problem]:
     for key in ("warn_size", "max_size"):
         if getattr(log, key) is not None and not is_file:
             yield Problem(("daemon", "log", key), 'applies to a file; write to = "/var/log/x.log", or remove it')
-    if log.facility is not None and (is_file or log.to == "stderr"):
-        yield Problem(("daemon", "log", "facility"), "applies to syslog, journal and udp://host:port; remove it")
+    for key in ("facility", "ident"):
+        if getattr(log, key) is not None and (is_file or log.to == "stderr"):
+            yield Problem(("daemon", "log", key), "applies to syslog, journal and udp://host:port; remove it")
+    if log.ident is not None and not IDENT.fullmatch(log.ident):
+        text = "is no name for syslog; use 1 to 48 printable ASCII characters without blanks, colons and brackets"
+        yield Problem(("daemon", "log", "ident"), f"{show(log.ident)} {text}", log.ident)
     if log.warn_size is not None and log.max_size is not None and log.warn_size > log.max_size:
         yield Problem(("daemon", "log", "warn_size"), "is above max_size, so that it is never reached")
 

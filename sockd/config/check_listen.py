@@ -144,7 +144,7 @@ def _check_access(path: KeyPath, listen: ListenSettings) -> Iterator[Problem]:
     if listen.mode is not None and not re.fullmatch("0?[0-7]{3}", listen.mode):
         text = 'is no mode in octal; write one such as "0660" (owner and group) or "0666" (everybody)'
         yield Problem((*path, "mode"), f"{show(listen.mode)} {text}", listen.mode)
-    has_path = any(address.path or address.scheme == "fd" for address in listen.every)
+    has_path = any((address.path and not address.is_abstract) or address.scheme == "fd" for address in listen.every)
     for key in ("mode", "owner", "group"):
         value = getattr(listen, key)
         if value is not None and not has_path:

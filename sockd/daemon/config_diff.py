@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 
 
 AT_ONCE = (
-    "path", "stop_timeout", "pre_drain", "upgrade_timeout", "store_connections", "max_memory", "max_worker_memory",
-    "handler_timeout",
+    "path", "stop_timeout", "pre_drain", "upgrade_timeout", "previous_timeout", "store_connections", "max_memory",
+    "max_worker_memory", "handler_timeout",
 )  # fmt: skip
 """Keys of [daemon] that a reload applies; every other key, except the log level, waits for the next start."""
 
 
 BEFORE_BIND = (
     "reuse_address", "reuse_port", "free_bind", "ipv6_only", "interface", "multicast", "broadcast",
-    "defer_accept", "fast_open", "mode", "owner", "group",
+    "defer_accept", "fast_open", "mode", "owner", "group", "mptcp",
 )  # fmt: skip
 """Keys of [[listen]] that are set on a listening socket before it is bound, or only once."""
 

@@ -120,12 +120,14 @@ class Reload:
         if address.scheme == "fd":
             return f"{address}: descriptors are passed only at a start; restart"
         own = self._settings.daemon.chroot
-        if address.path and own is not None:
+        if not self._can_open(address) and own is not None:
             return f"{address}: the root directory is now {own} (daemon.chroot), and paths are below it; restart"
         return bind_problem(address, listen)
 
     def _can_open(self, address: Address) -> bool:
-        return address.scheme != "fd" and not (address.path and self._settings.daemon.chroot is not None)
+        return address.scheme != "fd" and not (
+            address.path and not address.is_abstract and self._settings.daemon.chroot is not None
+        )
 
     def _match(self, wanted: Sequence[tuple[Address, str]]) -> list[BoundAddress | None]:
         """Find for each wanted address the bound one; of several with port 0, one with the same service."""

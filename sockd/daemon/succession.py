@@ -174,6 +174,16 @@ class Succession:
             self._reloading.drain(served)
         self._loop.add_reader(channel.fileno(), lambda: self._successor_ended(channel))
         TurnWatch(self._loop, self._end_if_empty)
+        timeout = self._lineage.settings.daemon.previous_timeout
+        if timeout is not None:
+            self._loop.call_later(float(timeout), self._end_in_time)
+
+    def _end_in_time(self) -> None:
+        """Stop gracefully, which names the connections that are not done by then."""
+        event = {"connections": self._serving.count()}
+        logger.warning("previous process has served for previous_timeout, stopping", extra={"event": event})
+        if not self._is_stopping:
+            self._stop()
 
     def _successor_ended(self, channel: Channel) -> None:
         self._loop.remove_reader(channel.fileno())

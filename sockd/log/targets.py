@@ -69,14 +69,14 @@ def open_target(settings: LogSettings, *, owner: tuple[int, int] | None = None, 
     Raises: SystemFault, PermissionFault: it cannot be opened; the message says which targets there are.
     """
     target: OwnHandler
-    facility = FACILITIES[settings.facility or "daemon"]
+    facility, ident = FACILITIES[settings.facility or "daemon"], settings.ident or IDENT
     if settings.to == "journal":
-        return install(settings, JournalHandler(facility=facility), TextFormatter(stamped=False))
+        return install(settings, JournalHandler(facility=facility, ident=ident), TextFormatter(stamped=False))
     if settings.to in (None, "syslog"):
-        target = SyslogHandler(facility=facility)
+        target = SyslogHandler(facility=facility, ident=ident)
         return install(settings, target, JsonFormatter() if settings.format == "json" else TextFormatter(stamped=False))
     if settings.to.startswith(COLLECTOR):
-        target = CollectorHandler(settings.to, facility)
+        target = CollectorHandler(settings.to, facility, ident)
         return install(settings, target, JsonFormatter() if settings.format == "json" else TextFormatter(stamped=False))
     sizes = settings.warn_size, settings.max_size
     return install(settings, FileHandler(settings.to, owner=owner, rooted=rooted, sizes=sizes))
@@ -188,9 +188,9 @@ class _SocketHandler(Lossy):
 class SyslogHandler(_SocketHandler):
     """syslog(3): one message a line."""
 
-    def __init__(self, path: str = SYSLOG_SOCKET, *, facility: int = DAEMON) -> None:
+    def __init__(self, path: str = SYSLOG_SOCKET, *, facility: int = DAEMON, ident: str = IDENT) -> None:
         super().__init__(path, "syslog")
-        self._facility = facility
+        self._facility, self._ident = facility, ident
 
     def send(self, record: logging.LogRecord) -> None:
         """Send each line of the record as a message of its own."""
@@ -203,7 +203,7 @@ class SyslogHandler(_SocketHandler):
                 self.deliver(message[:MAX_SYSLOG_BYTES])
 
     def _messages(self, record: logging.LogRecord) -> list[bytes]:
-        head = f"<{self._facility << 3 | severity(record)}>{IDENT}[{os.getpid()}]: ".encode()
+        head = f"<{self._facility << 3 | severity(record)}>{self._ident}[{os.getpid()}]: ".encode()
         return [head + line.encode("utf-8", "backslashreplace") for line in self.format(record).split("\n")]
 
     def raw(self, record: logging.LogRecord) -> RawRecord:
@@ -216,15 +216,15 @@ class CollectorHandler(Lossy):
 
     Args:
         to: udp://host:port.  BLOCKS while the name is looked up.
-        facility: of the messages.
+        facility, ident: of the messages.
 
     Raises:
         SystemFault: it cannot be found or reached.
     """
 
-    def __init__(self, to: str, facility: int = DAEMON) -> None:
+    def __init__(self, to: str, facility: int = DAEMON, ident: str = IDENT) -> None:
         super().__init__()
-        self._facility = facility
+        self._facility, self._ident = facility, ident
         where = urls.urlsplit(to)
         try:
             found = socket.getaddrinfo(where.hostname, where.port or SYSLOG_PORT, type=socket.SOCK_DGRAM)
@@ -247,7 +247,7 @@ class CollectorHandler(Lossy):
 
     def _messages(self, record: logging.LogRecord) -> list[bytes]:
         head = f"<{self._facility << 3 | severity(record)}>1 {timestamp(record.created)} {self._host} "
-        head += f"{IDENT} {os.getpid()} {_header_word(record.name, MAX_MSGID)} - "
+        head += f"{self._ident} {os.getpid()} {_header_word(record.name, MAX_MSGID)} - "
         begin = head.encode() + codecs.BOM_UTF8
         return [begin + line.encode("utf-8", "backslashreplace") for line in self.format(record).split("\n")]
 
@@ -273,9 +273,9 @@ def _cut(message: bytes) -> bytes:
 class JournalHandler(_SocketHandler):
     """The journal's own protocol: each field of an event is a field there, `SOCKD_PEER=...`."""
 
-    def __init__(self, path: str = JOURNAL_SOCKET, *, facility: int = DAEMON) -> None:
+    def __init__(self, path: str = JOURNAL_SOCKET, *, facility: int = DAEMON, ident: str = IDENT) -> None:
         super().__init__(path, "journal")
-        self._facility = facility
+        self._facility, self._ident = facility, ident
 
     def send(self, record: logging.LogRecord) -> None:
         """Send one entry; one too long for a datagram goes in a sealed file of memory."""
@@ -295,7 +295,7 @@ class JournalHandler(_SocketHandler):
         fields = {
             "MESSAGE": self.format(record),
             "PRIORITY": str(severity(record)),
-            "SYSLOG_IDENTIFIER": IDENT,
+            "SYSLOG_IDENTIFIER": self._ident,
             "SYSLOG_FACILITY": str(self._facility),
             "SOCKD_LOGGER": record.name,
             **{f"SOCKD_{_field_name(key)}": str(value) for key, value in event_fields(record).items()},

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 from sockd.errors import SockdError, SystemFault
 from sockd.lazy import lazily, urls
 from sockd.net.address.address import WILDCARDS, resolve_endpoints
-from sockd.net.address.sockaddr import Endpoint
+from sockd.net.address.sockaddr import IPPROTO_MPTCP, Endpoint
 from sockd.process.descriptors import FIRST_OTHER
 from sockd.values import dataclass, replace
 
@@ -114,7 +114,7 @@ def _problem(sock: socket.socket, endpoint: Endpoint) -> str:
     stream = endpoint.type != socket.SOCK_DGRAM
     expected = 0 if endpoint.family == socket.AF_UNIX else socket.IPPROTO_TCP if stream else socket.IPPROTO_UDP
     found = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PROTOCOL) if hasattr(socket, "SO_PROTOCOL") else expected
-    if found != expected:
+    if found not in (expected, IPPROTO_MPTCP if expected == socket.IPPROTO_TCP else expected):
         text = f"sockd serves TCP ({socket.IPPROTO_TCP}) and UDP ({socket.IPPROTO_UDP})"
         return f"has protocol {found} (SO_PROTOCOL); {text}"
     if stream:
@@ -324,7 +324,7 @@ def _is_at(one: Passed, wanted: Endpoint, address: Address) -> bool:
 
 def _is_gone(bound: Endpoint) -> bool:
     """Tell whether the path of a Unix socket leads nowhere, as after its directory was made anew."""
-    return not os.path.exists(str(bound.sockaddr))
+    return not bound.is_abstract and not os.path.exists(str(bound.sockaddr))
 
 
 def _is_everywhere(one: Passed, wanted: Endpoint) -> bool:

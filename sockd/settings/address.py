@@ -43,8 +43,9 @@ class Address:
 
     `host` is "" or "*" for every address of both families, and an IPv6 address
     without its brackets; `port` is a number or the name of a service; `path` is
-    for unix, unixgram and unixpacket only; `name` is the name or the number of a descriptor that
-    was passed to this process, for fd only.
+    for unix, unixgram and unixpacket only, behind an @ an abstract name (unix(7));
+    `name` is the name or the number of a descriptor that was passed to this
+    process, for fd only.
     """
 
     scheme: Scheme
@@ -92,6 +93,11 @@ class Address:
         if self.name:
             return f"{self.scheme}:{self.name}"
         return f"{self.scheme}://{bracket(self.host)}:{self.port}"
+
+    @property
+    def is_abstract(self) -> bool:
+        """Whether it is a name of Linux's abstract namespace: no file, no mode, gone with its socket (unix(7))."""
+        return self.path.startswith("@")
 
     def check_bindable(self) -> None:
         """Refuse what can be connected to and not be listened on.
@@ -172,9 +178,11 @@ def _check_path(text: str, scheme: Scheme, path: str) -> str:
         reason = f"empty; write {scheme}:/PATH"
     elif path.startswith("//"):
         reason = f"begins with two slashes; did you mean {scheme}:/{path.lstrip('/')}"
-    elif path.startswith("@"):
-        reason = f"{path!r} is relative, or an abstract name, which any process may take; begin it with /"
-    elif not path.startswith("/"):
+    elif path == "@":
+        reason = f"empty; write {scheme}:@NAME"
+    elif path.startswith("@") and size <= MAX_PATH_BYTES:
+        return path
+    elif not path.startswith(("/", "@")):
         reason = f"{path!r} is relative, and a daemon changes its working directory; begin it with /"
     elif path.endswith("/"):
         reason = f"{path!r} is a directory; name a file in it"

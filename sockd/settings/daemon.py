@@ -39,6 +39,12 @@ class LogSettings:
         source="syslog(3); default daemon; xinetd.conf(5), log_type",
         otherwise="daemon",
     )
+    ident: str | None = setting(
+        None,
+        help="name of the program in the messages: for syslog, journal and udp://",
+        source="openlog(3), ident; APP-NAME of RFC 5424; default sockd",
+        otherwise="sockd",
+    )
     warn_size: Size | None = setting(
         None,
         help="size of the log file above which a warning is written to it, once",
@@ -168,6 +174,14 @@ class DaemonSettings:
         unit="seconds",
         low=0.1,
         high=3600,
+    )
+    previous_timeout: Duration | None = setting(
+        None,
+        help="after an upgrade, how long the previous process serves connections that could not move; unset: no limit",
+        source="worker_shutdown_timeout of nginx; then it stops as at TERM, and logs what is left",
+        unit="seconds",
+        low=1,
+        high=366 * 86_400,
     )
     store_connections: bool = setting(
         False,

@@ -128,7 +128,7 @@ class ListenSettings:
 
     address: Address | None = setting(
         None,
-        help="tcp://host:port, udp://, unix:/path, unixgram:/path, unixpacket:/path, or fd:name (inherited socket)",
+        help="tcp://host:port, udp://, unix:/path, unix:@abstract, unixgram:, unixpacket:, fd:name (inherited socket)",
         source="FAQ II.2",
         parse=Address.read,
     )
@@ -211,6 +211,11 @@ class ListenSettings:
     )
     fast_open: int | None = setting(
         None, help="length of the TCP_FASTOPEN queue", source="RFC 7413, tcp(7)", unit="connections", low=1, high=65_535
+    )
+    mptcp: bool = setting(
+        False,
+        help="Multipath TCP, for clients that have it; where the kernel has not, plain TCP, and a line in the log",
+        source="RFC 8684; net.mptcp.enabled of sysctl(8)",
     )
     optional: bool = setting(
         False,

@@ -90,10 +90,10 @@ def test_an_ipv4_address_in_ipv6_clothes(sockd):
     assert "write tcp://127.0.0.1:7000" in words
 
 
-def test_an_abstract_name(sockd):
-    code, words = sockd(listen("unix:@x"), "--check")
+def test_an_abstract_name_has_no_mode(sockd):
+    code, words = sockd(listen("unix:@x") + 'mode = "0600"\n', "--check")
     assert code == 78
-    assert "an abstract name, which any process may take" in words
+    assert "is for the path of a Unix socket, and this listener has none" in words
 
 
 @pytest.mark.parametrize("to", ["/dev/stdout", "/dev/stderr", "/proc/self/fd/2"])

@@ -15,6 +15,7 @@ complete -c sockd -s T -l print -d 'check, then print the effective configuratio
 complete -c sockd -l multiplexer -x -a 'auto epoll poll select' -d 'I/O multiplexer: auto, epoll, poll or select'
 complete -c sockd -l log-level -x -a 'debug info warning error' -d 'minimum severity to log: debug, info, warning or error'
 complete -c sockd -l log-format -x -a 'text json' -d 'format of the log: text or json'
+complete -c sockd -l notify-fd -x -d 'write a newline to this descriptor once it serves (s6, dinit)'
 complete -c sockd -l reload -d 'restart when a source file changes (development)'
 complete -c sockd -l trace -d 'log each frame with its content (development)'
 complete -c sockd -s V -l version -d 'show program\'s version number and exit'

@@ -60,7 +60,8 @@ def resolve_endpoints(address: Address, *, passive: bool) -> list[Endpoint]:
         raise SystemFault(f"{address}: a descriptor that is passed to sockd; it can be neither bound nor connected")
     kind, proto = _KINDS[address.scheme]
     if address.path:
-        return [Endpoint(socket.AF_UNIX, kind, proto, address.path)]
+        bound = f"\0{address.path[1:]}" if address.is_abstract else address.path
+        return [Endpoint(socket.AF_UNIX, kind, proto, bound)]
     port = address.port_number()
     hosts = _wildcard_hosts(passive) if address.host in WILDCARDS else (address.host,)
     literals = [_literal(host, port, str(address)) for host in hosts]

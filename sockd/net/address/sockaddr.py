@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 _FAMILY = struct.Struct("=H") if sys.platform == "linux" else struct.Struct("=xB")
 _PORT = struct.Struct("!H")
 _UNSPEC = 0
+IPPROTO_MPTCP = 262
+"""Of linux/in.h; a client of plain TCP is served as ever (RFC 8684)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +155,11 @@ class Endpoint:
         return format_sockaddr(self.family, self.type, self.sockaddr)
 
     @property
+    def is_abstract(self) -> bool:
+        """Whether it is a name of Linux's abstract namespace, which is no file."""
+        return isinstance(self.sockaddr, str) and self.sockaddr.startswith("\0")
+
+    @property
     def port(self) -> int:
         """Tell the port; 0 for a Unix path."""
         return 0 if isinstance(self.sockaddr, str) else self.sockaddr[1]
@@ -219,4 +226,13 @@ def plain(host: str) -> IPAddress:
     return getattr(address, "ipv4_mapped", None) or address
 
 
-__all__ = ["UNKNOWN", "Endpoint", "SockAddr", "SocketAddress", "format_peer", "format_sockaddr", "plain"]
+__all__ = [
+    "IPPROTO_MPTCP",
+    "UNKNOWN",
+    "Endpoint",
+    "SockAddr",
+    "SocketAddress",
+    "format_peer",
+    "format_sockaddr",
+    "plain",
+]

@@ -64,7 +64,7 @@ def describe_holder(endpoint: Endpoint) -> str:
         connections are in TIME_WAIT.
     """
     if endpoint.family == socket.AF_UNIX:
-        return describe_pids(path_pids(str(endpoint.sockaddr)))
+        return describe_pids(path_pids(str(endpoint.sockaddr).replace("\0", "@")))
     rows = [row for row in _bound(endpoint) if _collides(row, endpoint)]
     living = [row for row in rows if row.status not in ORPHANED]
     listening = [row for row in living if row.status == "LISTEN"]

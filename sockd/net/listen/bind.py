@@ -10,6 +10,7 @@ To open blocks: names are looked up, and a failure reads every process of the ho
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import socket
 from contextlib import ExitStack
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from sockd.errors import SockdError, SystemFault, fault
 from sockd.net.address.address import resolve_endpoints
+from sockd.net.address.sockaddr import IPPROTO_MPTCP
 from sockd.net.listen.address_in_use import describe_holder
 from sockd.net.listen.options import set_options
 from sockd.net.listen.path_access import PathAccess
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
     from sockd.net.address.sockaddr import Endpoint
     from sockd.settings.listen import ListenSettings
 
+
+logger = logging.getLogger("sockd.listener")
 
 SHARED_PORT_TRIES = 32  # a port the kernel chose for one address is seldom taken on the next one
 NOT_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)  # an IPv6 address of a host whose IPv6 is off
@@ -217,19 +221,30 @@ def _named(endpoint: Endpoint, settings: ListenSettings) -> ServerSocket:
 
 
 def _open(endpoint: Endpoint, settings: ListenSettings) -> ServerSocket:
-    sock = socket.socket(endpoint.family, endpoint.type, endpoint.proto)  # close-on-exec: PEP 446
+    sock = _socket(endpoint, settings)
     try:
         sock.setblocking(False)
         endpoint = set_options(sock, endpoint, settings)
-        if endpoint.family == socket.AF_UNIX:
+        if endpoint.family == socket.AF_UNIX and not endpoint.is_abstract:
             return _open_path(sock, endpoint, settings)
         sock.bind(endpoint.sockaddr)
         if endpoint.type != socket.SOCK_DGRAM:
             sock.listen(settings.backlog)
-        return ServerSocket(sock, replace(endpoint, sockaddr=sock.getsockname()))
+        return ServerSocket(sock, endpoint if endpoint.is_abstract else replace(endpoint, sockaddr=sock.getsockname()))
     except BaseException:
         sock.close()
         raise
+
+
+def _socket(endpoint: Endpoint, settings: ListenSettings) -> socket.socket:
+    """Return a socket, close-on-exec (PEP 446); of MPTCP where that is wanted and possible."""
+    if settings.mptcp and endpoint.family != socket.AF_UNIX and endpoint.type == socket.SOCK_STREAM:
+        try:
+            return socket.socket(endpoint.family, endpoint.type, IPPROTO_MPTCP)
+        except OSError as error:
+            event = {"address": str(endpoint), "error": os.strerror(error.errno or 0)}
+            logger.warning("MPTCP not available, using TCP", extra={"event": event})
+    return socket.socket(endpoint.family, endpoint.type, endpoint.proto)
 
 
 def _open_path(sock: socket.socket, endpoint: Endpoint, settings: ListenSettings) -> ServerSocket:
@@ -264,7 +279,7 @@ def bind_problem(address: Address, settings: ListenSettings) -> str:
     """Say what stands in the way of an address; empty when nothing does.  BLOCKS while a name is looked up."""
     try:
         for endpoint in resolve_endpoints(address, passive=True):
-            if isinstance(endpoint.sockaddr, str):
+            if isinstance(endpoint.sockaddr, str) and not endpoint.is_abstract:
                 PathAccess.from_settings(settings)
                 _try_path(endpoint.sockaddr, endpoint)
             else:

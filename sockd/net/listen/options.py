@@ -165,8 +165,9 @@ def set_inherited(sock: socket.socket, endpoint: Endpoint, settings: ListenSetti
 
 def _set(sock: socket.socket, endpoint: Endpoint, option: Option, value: int | bytes, settings: ListenSettings) -> None:
     number = option.number
+    is_default = getattr(settings, option.key) == getattr(ListenSettings(), option.key)
     if number is None:
-        if getattr(settings, option.key) == getattr(ListenSettings(), option.key):
+        if is_default:
             return
         raise SystemFault(f"{endpoint}: {option.key}: this system has no {option.name}; remove {option.key}")
     try:
@@ -174,6 +175,8 @@ def _set(sock: socket.socket, endpoint: Endpoint, option: Option, value: int | b
             raise OSError(errno.ENODEV, "the name is too long")
         sock.setsockopt(option.level, number, value)
     except OSError as error:
+        if settings.mptcp and is_default and error.errno in (errno.ENOPROTOOPT, errno.EOPNOTSUPP):
+            return  # MPTCP has fewer options than TCP
         raise _explain(error, endpoint, option, settings) from None
     if isinstance(value, int) and option.key in ("receive_buffer", "send_buffer"):
         _check_size(sock.getsockopt(option.level, number) // LINUX_DOUBLES, endpoint, option, value)
