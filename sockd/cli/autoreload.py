@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 
 from sockd.errors import SystemFault
 from sockd.lazy import lazily, msgspec, pathlib, sysconfig
+from sockd.process import socket_activation
 from sockd.process.signals import reset_signals
 from sockd.process.syscalls import end_with_parent
 
@@ -69,6 +70,11 @@ def report(extra: Iterable[str]) -> None:
         raise SystemFault("--reload: the watching process has exited; not serving") from None
 
 
+def activated_pid() -> int:
+    """Return whom sockets were passed to, if any were: a watcher passes on what it has, and nothing else."""
+    return os.getppid() if REPORT_VARIABLE in os.environ else os.getpid()
+
+
 def end_with_watcher() -> Callable[[], None]:
     """Have a watcher's child exit with its watcher; return a function to call once privileges are dropped."""
     if REPORT_VARIABLE not in os.environ:
@@ -110,6 +116,7 @@ class AutoReloader:
         self._child: subprocess.Popen[bytes] | None = None
         self._stopped = False
         self._stamps: Stamps = {}
+        self._passed = list(socket_activation.passed_to(os.environ, os.getpid()))
 
     def run(self) -> int:
         """Run, and run again after each change.
@@ -147,7 +154,7 @@ class AutoReloader:
         reader, writer = os.pipe()
         environment = {**os.environ, REPORT_VARIABLE: str(writer)}
         with os.fdopen(reader, "rb") as pipe:
-            self._child = subprocess.Popen(self._command, env=environment, pass_fds=[writer])
+            self._child = subprocess.Popen(self._command, env=environment, pass_fds=[writer, *self._passed])
             os.close(writer)
             if self._stopped:  # before there was a child to tell
                 self._child.terminate()
@@ -191,4 +198,4 @@ def _oldest(reported: bytes, before: Stamps) -> Stamps:
     return {name: before.get(name, stamp) for name, stamp in stamps.items()}
 
 
-__all__ = ["POLL_SECONDS", "REPORT_VARIABLE", "AutoReloader", "end_with_watcher", "report"]
+__all__ = ["POLL_SECONDS", "REPORT_VARIABLE", "AutoReloader", "activated_pid", "end_with_watcher", "report"]

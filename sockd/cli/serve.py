@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from sockd._version import VERSION
-from sockd.cli.autoreload import end_with_watcher, report
+from sockd.cli.autoreload import activated_pid, end_with_watcher, report
 from sockd.cli.config_source import EXAMPLE, Source, read_source, source_files
 from sockd.cli.output import give_up_output
 from sockd.config.load import candidates
@@ -50,7 +50,7 @@ _TRY = "write one, or try the built-in example: sockd --foreground"
 def start(options: Options, reporting: Callable[[Callable[[], int]], int]) -> int:
     """Serve, in the foreground or in the background, where `reporting` says what went wrong."""
     close_to_others()
-    given = socket_activation.claim(os.environ, os.getpid())
+    given = socket_activation.claim(os.environ, activated_pid())
     if options.notify_fd is not None and not options.foreground:
         raise UsageError("--notify-fd is for a supervisor, which wants --foreground; in the background, sockd returns")
     notify = _claim(options.notify_fd)

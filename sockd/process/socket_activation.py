@@ -102,6 +102,14 @@ def claim(environment: MutableMapping[str, str], pid: int) -> Inherited:
     return Inherited(descriptors, why_none, said.get("NOTIFY_SOCKET", ""), _watchdog(said, pid), _store(said))
 
 
+def passed_to(environment: Mapping[str, str], pid: int) -> range:
+    """Return the numbers of the descriptors that were passed to a process; none where that cannot be read."""
+    try:
+        return range(FIRST_OTHER, FIRST_OTHER + len(_descriptors(dict(environment), pid)[0]))
+    except ConfigurationError:  # which whoever claims them reports
+        return range(0)
+
+
 def forget(environment: MutableMapping[str, str]) -> None:
     """Remove the variables unread."""
     for name in VARIABLES:
@@ -156,4 +164,4 @@ def _number(said: dict[str, str], name: str, maximum: int) -> int:
 # ---- to the manager
 
 
-__all__ = ["Inherited", "Owner", "claim", "forget"]
+__all__ = ["Inherited", "Owner", "claim", "forget", "passed_to"]

@@ -7,6 +7,7 @@ import os
 import re
 import socket
 import subprocess
+import sys
 from contextlib import closing, suppress
 
 import pytest
@@ -14,6 +15,12 @@ from controlling import Sockctl
 from serving import STAY_ROOT
 from watching import _until
 
+PASS = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.environ |= {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1", "LISTEN_FDNAMES": "front"}
+os.execv(sys.argv[2], sys.argv[2:])
+"""
 LISTEN = '[[listen]]\naddress = "tcp://127.0.0.1:0"\nservice = "{}"\n'
 
 
@@ -78,3 +85,37 @@ def test_a_previous_process_ends_in_time(serve, target, tmp_path):
             assert client.to_end() == b""
     _until(lambda: sockctl.ask("status")["previous_processes"] == 0)
     sockctl.run("stop", "--wait")
+
+
+def test_sockets_that_are_passed_outlive_restarts_of_reload(tmp_path, sockd_script):
+    """`--reload` under socket activation: the watcher keeps the socket, and clients wait while the program restarts."""
+    (tmp_path / "app.py").write_text("def reply(line):\n    return b'one'\n")
+    (tmp_path / "sockd.toml").write_text('[[listen]]\naddress = "fd:front"\nservice = "app:reply"\n')
+    with closing(socket.create_server(("127.0.0.1", 0))) as listening:
+        number = listening.fileno()
+        command = [
+            sys.executable,
+            "-S",
+            "-c",
+            PASS,
+            str(number),
+            sockd_script,
+            *STAY_ROOT,
+            "-f",
+            "-c",
+            "sockd.toml",
+            "--reload",
+        ]
+        with subprocess.Popen(command, cwd=tmp_path, pass_fds=[number], stderr=subprocess.DEVNULL) as process:
+
+            def answer():
+                with socket.create_connection(listening.getsockname(), timeout=30) as sock:
+                    sock.sendall(b"x\n")
+                    return sock.recv(10)
+
+            try:
+                assert answer() == b"one\n"
+                (tmp_path / "app.py").write_text("def reply(line):\n    return b'another'\n")
+                _until(lambda: answer() == b"another\n")
+            finally:
+                process.terminate()
