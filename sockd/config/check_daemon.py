@@ -100,6 +100,10 @@ def _check_workers(daemon: DaemonSettings) -> Iterator[Problem]:
     if daemon.handler_timeout is not None and daemon.workers == 1:
         text = "without workers nobody can replace the process; set workers = 2 or more, or WatchdogSec of systemd"
         yield Problem(("daemon", "handler_timeout"), text, daemon.handler_timeout)
+    for key in ("max_worker_requests", "max_worker_age"):
+        if getattr(daemon, key) is not None and daemon.workers == 1:
+            text = "without workers the process cannot be replaced; set workers = 2 or more"
+            yield Problem(("daemon", key), text, getattr(daemon, key))
     limit, where = daemon.max_worker_memory, ("daemon", "max_worker_memory")
     if limit is None:
         return

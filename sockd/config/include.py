@@ -63,7 +63,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Place:
+class KeyPlace:
     """Where a key is: the name of its file, its line there if it is known, and its path there."""
 
     name: str
@@ -88,14 +88,14 @@ class Document:
         for part in parts[1:]:
             self._add(part)
 
-    def find(self, path: KeyPath, value: object = None) -> Place:
+    def find(self, path: KeyPath, value: object = None) -> KeyPlace:
         """Find the place of a key."""
         for number, part in enumerate(self.parts):
             local = part.local(path)
             if local is not None:
                 line = part.lines.find(local, value)
-                return Place(part.name, line, local, (number, line or 0))
-        return Place(self.parts[0].name, self.parts[0].lines.find(path, value), path, (0, 0))
+                return KeyPlace(part.name, line, local, (number, line or 0))
+        return KeyPlace(self.parts[0].name, self.parts[0].lines.find(path, value), path, (0, 0))
 
     def _add(self, part: Part) -> None:
         for key, value in part.document.items():
@@ -174,17 +174,17 @@ def included_files(path: str, max_bytes: int) -> list[str]:
 
 def _files(pattern: str, place: str, directory: str | None, opener: Opener) -> Iterator[str]:
     """Yield the paths that a pattern stands for: relative ones relative to the directory."""
-    folder, last = os.path.split(pattern)
-    if any(one in folder for one in WILDCARDS) or not last:
+    below, last = os.path.split(pattern)
+    if any(one in below for one in WILDCARDS) or not last:
         raise ConfigurationError(f'{place}: "{pattern}": wildcards are possible in the last part only: "conf.d/*.toml"')
     if directory is None and not os.path.isabs(pattern):
         raise ConfigurationError(f'{place}: "{pattern}": is relative, and there is no file for it to be relative to')
     if not any(one in last for one in WILDCARDS):
         yield pattern
         return
-    shown = folder if directory is None else os.path.join(directory, folder)
+    shown = below if directory is None else os.path.join(directory, below)
     try:
-        fd = opener(folder or os.curdir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        fd = opener(below or os.curdir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
         raise ConfigurationError(f"{place}: {shown}: {os.strerror(error.errno or 0)}; create the directory") from None
     try:
@@ -195,7 +195,7 @@ def _files(pattern: str, place: str, directory: str | None, opener: Opener) -> I
         os.close(fd)
     for found in names:
         if fnmatch.fnmatchcase(found, last) and not (found.startswith(".") and not last.startswith(".")):
-            yield os.path.join(folder, found)
+            yield os.path.join(below, found)
 
 
-__all__ = ["Document", "Place", "included_files", "open_in", "read_document"]
+__all__ = ["Document", "KeyPlace", "included_files", "open_in", "read_document"]

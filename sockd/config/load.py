@@ -19,7 +19,7 @@ from sockd.config.check_relay import check_relay
 from sockd.config.check_service import check_service
 from sockd.config.convert import MAX_PROBLEMS, Problem, read
 from sockd.config.dump import dump
-from sockd.config.include import Document, Place, open_in, read_document
+from sockd.config.include import Document, KeyPlace, open_in, read_document
 from sockd.config.relative import with_absolute_paths
 from sockd.config.substitute import Unresolved, hide, substitute
 from sockd.config.toml import KeyPath, dotted
@@ -169,7 +169,7 @@ def _explained(problem: Problem, others: Iterable[Problem]) -> bool:
     return any(not rest or isinstance(rest[0], int) or nearest(str(rest[0]), problem.missing) for rest in near)
 
 
-def _message(place: Place, problem: Problem) -> str:
+def _message(place: KeyPlace, problem: Problem) -> str:
     where = f"{place.name}:{place.line}" if place.line else place.name
     parts = (where, dotted(place.path), problem.text)
     return ": ".join(part for part in parts if part)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 AT_ONCE = (
     "path", "stop_timeout", "pre_drain", "upgrade_timeout", "previous_timeout", "store_connections", "max_memory",
-    "max_worker_memory", "handler_timeout",
+    "max_worker_memory", "max_worker_requests", "max_worker_age", "handler_timeout",
 )  # fmt: skip
 """Keys of [daemon] that a reload applies; every other key, except the log level, waits for the next start."""
 

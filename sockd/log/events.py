@@ -45,6 +45,7 @@ EVENT_CATEGORIES = {
         "workers exit as soon as they start",
         "worker does not return from a handler, replacing it",
         "worker exceeds max_worker_memory, replacing it",
+        "worker has served for long enough, replacing it",
         "a worker exceeds max_worker_memory from its start",
         "the supervisor has exited",
     ),

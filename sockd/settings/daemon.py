@@ -127,6 +127,22 @@ class DaemonSettings:
         low=16 * MIB,
         high=1024 * 1024 * MIB,
     )
+    max_worker_requests: int | None = setting(
+        None,
+        help="with workers: requests (frames) after which a worker is replaced, less up to a tenth; unset: no limit",
+        source="max_requests of gunicorn, with its jitter, so that workers do not end together",
+        unit="requests",
+        low=1,
+        high=10**12,
+    )
+    max_worker_age: Duration | None = setting(
+        None,
+        help="with workers: time after which a worker is replaced, less up to a tenth; unset: no limit",
+        source="max-worker-lifetime of uWSGI",
+        unit="seconds",
+        low=1,
+        high=366 * 86_400,
+    )
     handler_timeout: Duration | None = setting(
         None,
         help="with workers: time after which a worker that does not return from a handler is replaced; unset: off",

@@ -377,6 +377,11 @@ class WorkerListeners(ListenerRegistry):
         numbers = self._numbers.get(member)
         return 0 if numbers is None else numbers.connections
 
+    def worker_frames(self, member: WorkerHandle) -> int:
+        """Number of frames that one worker has received, as of its last reply."""
+        numbers = self._numbers.get(member)
+        return 0 if numbers is None else sum(one.frames for one in numbers.totals.values())
+
     def times(self) -> tuple[dict[str, Histogram], Histogram]:
         """Return the handler times of each service, and the times of all loops' turns."""
         return {**self.handlers, **self._sum.handlers}, self._sum.turns

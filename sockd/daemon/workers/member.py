@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import random
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,8 @@ FREE_DEATHS = 2
 """So many in a row at one place are replaced without a pause."""
 FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 60.0
+JITTER = 0.1
+"""By so much of a limit workers differ, at most."""
 
 
 class WorkerState(Enum):
@@ -150,6 +153,7 @@ class WorkerHandle:
         is_silent: it has not answered in time, and that is in the log.
         end_reason: why it is replaced, when it has ended: a key of WorkerPool.replaced.
         first_memory, memory: bytes that it took when it could serve, and when it was looked at last.
+        share: of limits that are not to be reached by all workers together.
         successor: who serves in its place as soon as possible.
         accepts: called when it does, at the latest ANSWER_SECONDS later.
     """
@@ -167,6 +171,7 @@ class WorkerHandle:
     end_reason: str = "ended"
     first_memory: int = 0
     memory: int = 0
+    share: float = field(default_factory=lambda: 1 - JITTER * random.random())  # noqa: S311 - no secret
     successor: WorkerHandle | None = None
     accepts: Callable[[], None] = lambda: None
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Workers that have grown past `max_worker_memory`: found by the supervisor, and replaced one after the other.
+"""Workers past `max_worker_memory`, `max_worker_requests` or `max_worker_age`, found and replaced one after the other.
 
 The kernel is asked for the memory of a worker, so that one in an endless call is seen as well; after chroot(2),
 without /proc, the worker reports it.  The interval depends on what was found: a worker that grows is checked each
@@ -17,6 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from sockd.errors import SockdError
+from sockd.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from sockd.daemon.workers.member import WorkerHandle
     from sockd.daemon.workers.pool import Results, WorkerPool
     from sockd.net.loop.loop import EventLoop
+    from sockd.settings import DaemonSettings
 
 logger = logging.getLogger("sockd.daemon")
 
@@ -58,8 +60,24 @@ def own_memory() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _KIB if own is None else own
 
 
+@dataclass(frozen=True)
+class WorkerLimits:
+    """After which a worker is replaced: bytes of memory, requests (frames), seconds since its start; None: never."""
+
+    memory: int | None = None
+    requests: int | None = None
+    age: float | None = None
+
+    @classmethod
+    def from_settings(cls, daemon: DaemonSettings) -> WorkerLimits:
+        """Return those of a configuration."""
+        return cls(daemon.max_worker_memory, daemon.max_worker_requests, daemon.max_worker_age)
+
+
 class MemoryWatch:
     """Looks at the workers of a pool now and then, while there is a limit.
+
+    Limits of requests and age are lower by up to JITTER for each worker, so that workers do not reach them together.
 
     Args:
         loop: of the supervisor.
@@ -73,6 +91,7 @@ class MemoryWatch:
         self._pool = pool
         self._listeners = listeners
         self._limit: int | None = None
+        self._limits = WorkerLimits()
         self._pause = SHORTEST_PAUSE_SECONDS
         self._timer = loop.call_later(0, lambda: None)
         self._replacing: WorkerHandle | None = None
@@ -80,13 +99,13 @@ class MemoryWatch:
         self._again_at = 0.0
         self._again_pause = SHORTEST_PAUSE_SECONDS
 
-    def limit(self, limit: int | None) -> None:
-        """Have workers replaced that take more than `limit` bytes from now on; None: however much they take."""
-        if limit == self._limit:
+    def limit(self, limits: WorkerLimits) -> None:
+        """Have workers replaced that are past these limits from now on."""
+        if limits == self._limits:
             return
-        self._limit, self._has_reported = limit, False
+        self._limits, self._limit, self._has_reported = limits, limits.memory, False
         self._timer.cancel()
-        if limit is not None:
+        if limits != WorkerLimits():
             self._look_in(SHORTEST_PAUSE_SECONDS)
 
     def _look_in(self, seconds: float) -> None:
@@ -95,10 +114,30 @@ class MemoryWatch:
 
     def _look(self) -> None:
         self._look_in(min(2 * self._pause, LONGEST_PAUSE_SECONDS))  # first: a look that fails is not the last one
+        self._recycle()
+        if self._limit is None:
+            return
         found = {member: process_memory(member.pid) for member in self._pool if member.is_ready}
         self._judge((member, used) for member, used in found.items() if used is not None)
         if silent := [member for member, used in found.items() if used is None]:
             self._pool.ask("memory", silent, self._answered)
+
+    def _recycle(self) -> None:
+        """Replace who has served for long enough; the longest first."""
+        limits = self._limits
+        for member in sorted((one for one in self._pool if one.is_ready), key=lambda one: one.began):
+            requests, seconds = self._listeners.worker_frames(member), self._loop.clock() - member.began
+            event = {"worker": member.number, "pid": member.pid, "requests": requests, "seconds": round(seconds, 3)}
+            for reason, limit, value in (("requests", limits.requests, requests), ("age", limits.age, seconds)):
+                if limit is not None and value >= limit * member.share:
+                    if not member.accepts_clients:
+                        self._end(member)
+                    elif self._is_next(member):
+                        logger.info("worker has served for long enough, replacing it", extra={"event": event})
+                        self._replace(member, reason)
+                    break
+        if limits.requests is not None:
+            self._listeners.refresh()  # for the next time
 
     def _answered(self, results: Results) -> None:
         self._judge((member, used) for member, used in results if isinstance(used, int))
@@ -124,7 +163,8 @@ class MemoryWatch:
                 logger.error("a worker exceeds max_worker_memory from its start", extra={"event": event})
             self._has_reported = True
         elif self._is_next(member):
-            self._replace(member, event)
+            logger.warning("worker exceeds max_worker_memory, replacing it", extra={"event": event})
+            self._replace(member, "memory")
 
     def _is_next(self, member: WorkerHandle) -> bool:
         """Tell whether it is a worker's turn: one leaves at a time, and if a successor has died the next one waits."""
@@ -137,18 +177,17 @@ class MemoryWatch:
             self._again_pause = min(2 * self._again_pause, LONGEST_AGAIN_SECONDS)
         return self._loop.clock() >= self._again_at and self._pool.can_supersede(member)
 
-    def _replace(self, member: WorkerHandle, event: dict[str, int]) -> None:
+    def _replace(self, member: WorkerHandle, reason: str) -> None:
         """Have a successor accept, then retire this one gracefully."""
-        logger.warning("worker exceeds max_worker_memory, replacing it", extra={"event": event})
         try:
-            self._pool.supersede(member, partial(self._succeeded, member))
+            self._pool.supersede(member, partial(self._succeeded, member, reason))
         except SockdError as error:
             logger.error("worker did not start", extra={"event": {"error": str(error)}})
             return
         self._replacing = member
 
-    def _succeeded(self, member: WorkerHandle) -> None:
-        self._pool.replaced["memory"] += 1
+    def _succeeded(self, member: WorkerHandle, reason: str) -> None:
+        self._pool.replaced[reason] += 1
         self._again_pause = SHORTEST_PAUSE_SECONDS
         if member in self._pool:
             self._listeners.retire(member, partial(self._end, member))
@@ -160,4 +199,4 @@ class MemoryWatch:
                 os.kill(member.pid, signal.SIGTERM)
 
 
-__all__ = ["MemoryWatch", "own_memory", "process_memory"]
+__all__ = ["MemoryWatch", "WorkerLimits", "own_memory", "process_memory"]

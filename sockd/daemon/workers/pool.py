@@ -102,7 +102,7 @@ class WorkerPool:
         prepare: called with a worker that is about to accept, in place of another one.
         passed: gets what a worker says for those who follow the daemon.
         sensed: called with what LastWords.sensed is called with, of each worker.
-        replaced: number of replaced workers by reason: "ended" by itself, "memory", "hung".
+        replaced: number of replaced workers by reason: "ended" by itself, "memory", "hung", "requests", "age".
     """
 
     def __init__(self, loop: EventLoop, *, signals: Signals, lost: Callable[[WorkerHandle], None]) -> None:
@@ -117,7 +117,7 @@ class WorkerPool:
         self.current: WorkerGeneration | None = None
         self.prepare: Callable[[WorkerHandle], None] = lambda _member: None
         self.passed: Callable[[WorkerHandle, JsonObject], None] = lambda _member, _passed: None
-        self.replaced = {"ended": 0, "memory": 0, "hung": 0}
+        self.replaced = {"ended": 0, "memory": 0, "hung": 0, "requests": 0, "age": 0}
 
     def __iter__(self) -> Iterator[WorkerHandle]:
         return iter(list(self._members.values()))

@@ -24,7 +24,7 @@ from sockd.daemon.workers.balance import WorkerSlot
 from sockd.daemon.workers.connection_pages import ConnectionCollection
 from sockd.daemon.workers.hangs import HangWatch
 from sockd.daemon.workers.listeners import WorkerListeners
-from sockd.daemon.workers.memory import MemoryWatch, process_memory
+from sockd.daemon.workers.memory import MemoryWatch, WorkerLimits, process_memory
 from sockd.daemon.workers.pool import WorkerPool
 from sockd.daemon.workers.traces import IDS_PER_WORKER, WorkerTraces
 from sockd.daemon.workers.worker import WorkerPlace, divide_limits, work
@@ -94,7 +94,7 @@ class Supervisor:
         """Fork workers, wait for them, and have them serve until stopped; raises as ListenerRegistry.prepare()."""
         self._daemon.act_on_signals(URGENT)
         self._daemon.begin()
-        self._memory.limit(self._process.settings.daemon.max_worker_memory)
+        self._memory.limit(WorkerLimits.from_settings(self._process.settings.daemon))
         self._hangs.limit(self._process.settings.daemon.handler_timeout)
         self._daemon.serve()
         self._daemon.drain()
@@ -147,7 +147,7 @@ class Supervisor:
 
     def replaced(self, settings: Settings) -> None:
         """Have others take effect there, as here."""
-        self._memory.limit(settings.daemon.max_worker_memory)
+        self._memory.limit(WorkerLimits.from_settings(settings.daemon))
         self._hangs.limit(settings.daemon.handler_timeout)
         share = divide_limits(settings).daemon
         words = {"stop_timeout": share.stop_timeout, "max_memory": share.max_memory, "level": share.log.level}
