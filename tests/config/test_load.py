@@ -323,9 +323,9 @@ WRONG = [
         "key unlike any",
         LISTEN + '[daemon]\ncolour = "red"\n',
         ":5: daemon.colour: unknown key; the keys of [daemon] are user, group, chroot, path, pidfile, "
-        "multiplexer, workers, max_connections, max_memory, max_worker_memory, handler_timeout, "
-        "stall_time, threads, stop_timeout, "
-        "pre_drain, upgrade_timeout, store_connections, control, "
+        "multiplexer, workers, max_connections, max_memory, max_worker_memory, max_worker_requests, max_worker_age, "
+        "handler_timeout, stall_time, threads, stop_timeout, "
+        "pre_drain, upgrade_timeout, previous_timeout, store_connections, control, "
         "inetd_timeout, log",
     ),
     (
