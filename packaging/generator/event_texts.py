@@ -369,8 +369,8 @@ TEXTS = {
         "A connection of a worker that did not return from a handler; up to 100 are named. None needed."
     ),
     "worker has served for long enough, replacing it": (
-        "A worker has reached `max_worker_requests` or `max_worker_age`: a successor starts, and then this one stops "
-        "gracefully. None needed."
+        "A worker has reached `max_worker_requests` or `max_worker_age`: a successor starts, and this one exits "
+        "with its last connection. None needed."
     ),
     "worker exceeds max_worker_memory, replacing it": (
         "A worker takes more memory than `max_worker_memory`: a successor is started, and then this one stops "
