@@ -12,6 +12,7 @@ container.  Annotations are text (`from __future__ import annotations`).  Source
 
 from __future__ import annotations
 
+import builtins
 import sys
 from functools import partial
 from operator import attrgetter
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 MISSING: object = type("MISSING", (), {"__repr__": lambda _: "MISSING"})()
 _OWN = "__late_fields__"
-_NONE: Mapping[str, object] = MappingProxyType({})
+_NONE: Mapping[str, object] = getattr(builtins, "frozendict", lambda: MappingProxyType({}))()
+"""As that of dataclasses.Field, which is a frozendict from CPython 3.15 on."""
 
 
 class Field:
