@@ -7,12 +7,11 @@ Whether a user or a directory exists depends on the host; sockd.process checks t
 from __future__ import annotations
 
 import os
-import re
 from math import ceil
 from typing import TYPE_CHECKING
 
 from sockd.config.convert import Problem
-from sockd.lazy import urls
+from sockd.lazy import pattern, urls
 from sockd.settings.daemon import NO_CONTROL
 from sockd.text import show, suggest
 from sockd.units import format_size
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 OUTPUTS = ("/dev/stdout", "/dev/stderr", "/dev/fd/1", "/dev/fd/2", "/proc/self/fd/1", "/proc/self/fd/2")
 LOG_TARGETS = ("stderr", "syslog", "journal")
 
-IDENT = re.compile(r"[!-9;-Z\\^-~]{1,48}")
+IDENT = pattern(r"[!-9;-Z\\^-~]{1,48}")
 """APP-NAME of RFC 5424, 6.2.5, without what ends a tag (RFC 3164, 4.1.3)."""
 
 

@@ -9,15 +9,16 @@ are read each time that the configuration is; what can no longer be read, after 
 from __future__ import annotations
 
 import os
-import re
 from typing import TYPE_CHECKING
 
 from sockd.errors import SockdError
 from sockd.files import trusted
+from sockd.lazy import pattern
 from sockd.text import suggest
 from sockd.values import dataclass
 
 if TYPE_CHECKING:
+    import re
     from collections.abc import Iterator
 
     from sockd.config.toml import KeyPath
@@ -27,10 +28,10 @@ DIRECTORY_VARIABLE = "CREDENTIALS_DIRECTORY"
 MAX_SECRET_BYTES = 64 * 1024
 SHORTEST_HIDDEN = 4
 """Characters of a secret that is hidden within other text, too: a shorter one is in many words."""
-_REFERENCE = re.compile(
+_REFERENCE = pattern(
     r"\$(\$\{|\{(?:(?P<source>credential|file):)?(?P<name>[^}:]*)(?::-(?P<default>[^}]*))?(?P<end>\}?))"
 )
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_NAME = pattern(r"[A-Za-z_][A-Za-z0-9_]*")
 
 _secrets: dict[str, str] = {}
 """What is written in the configuration, by the value."""
