@@ -38,6 +38,7 @@ def main() -> int:
     code = run()
     if LOADER not in sys.modules:
         _leave(code)
+    gc.unfreeze()  # what is frozen holds what handlers have made, whose __del__ is called only then
     return code
 
 

@@ -49,16 +49,20 @@ class HAProxy:
 
 @pytest.fixture
 def haproxy(tmp_path):
-    """Start one: `haproxy(text, backend)` with its `stats socket` at stats in tmp_path; it is killed at the end."""
+    """Start one: `haproxy(text, backend)` with its `stats socket` at stats in tmp_path; it is killed at the end.
+
+    Options are those of Popen.
+    """
     with ExitStack() as stack:
 
-        def start(text, backend):
+        def start(text, backend, **options):
             (tmp_path / "haproxy.cfg").write_text(text)
             process = stack.enter_context(
                 subprocess.Popen(
                     [find_socket("haproxy"), "-db", "-f", tmp_path / "haproxy.cfg"],
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,
+                    **options,
                 )
             )
             stack.callback(process.kill)

@@ -25,7 +25,12 @@ LISTENS = (
     ("tcp://127.0.0.1:0", "app:upper", 'deny = ["127.0.0.2"]\nmax_connections = 5\n'),
     ("udp://127.0.0.1:0", "upper", ""),
 )
-LATER = ("sockd_workers_replaced_total", "sockd_worker_answers", "sockd_datagrams_total")
+LATER = (
+    "sockd_workers_replaced_total",
+    "sockd_worker_answers",
+    "sockd_datagrams_total",
+    "sockd_certificate_expiry_timestamp_seconds",
+)
 """What only some daemons have."""
 
 
