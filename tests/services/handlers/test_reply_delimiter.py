@@ -10,7 +10,7 @@ import pytest
 
 import sockd
 from sockd import CloseReason, testing
-from sockd.buffer import PayloadError, encode
+from sockd.buffer import PayloadError, encode, encode_all
 
 FRAMINGS = {
     "line": (sockd.Line(100), b"one\ntwo", b"?\n"),
@@ -90,3 +90,5 @@ def test_a_buffer_encodes_one_frame(name):
     framing, reply, _ = FRAMINGS[name]
     with pytest.raises(PayloadError):
         encode(framing, reply)
+    if name in SEVERAL:  # what the daemon sends
+        assert encode_all(framing, reply.split(b"\n")).splitlines() == [b"one", b"two"]
