@@ -73,6 +73,17 @@ def test_callbacks_have_their_context_and_order_and_may_be_cancelled(loop):
     assert "lambda" in repr(handles[2])
 
 
+def test_handle_has_whatever_asyncios_has(loop):
+    """It is made field by field: a version of Python that has another one must not come unnoticed."""
+    context = contextvars.copy_context()
+    made = loop.asyncio.call_soon(print, 1, context=context)
+    theirs = asyncio.Handle(print, (1,), loop.asyncio, context)
+    names = [name for name in asyncio.Handle.__slots__ if name != "__weakref__"]
+    assert [getattr(made, name) for name in names] == [getattr(theirs, name) for name in names]
+    assert not hasattr(theirs, "__dict__")
+    made.cancel()
+
+
 def test_callback_that_raises_is_logged(loop, caplog):
     loop.asyncio.call_soon(lambda: 1 // 0, context=contextvars.copy_context())
     loop.run_once(0)
