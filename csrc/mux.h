@@ -293,6 +293,9 @@ void sb__deadline_sooner(sb_mux *mux, struct row *row);
 void sb__deadlines_run(sb_mux *mux);
 void sb__frame_goes_on(sb_mux *mux, struct row *row);
 
+/* So many bytes of the network's came for a row, and its filter made so many of them; see judged_at. */
+void sb__judged_filtered(struct row *row, size_t came, size_t opened);
+
 /* mux_accept.c: a row for a descriptor, which is waited for from now on */
 int sb__enter(sb_mux *mux, int fd, int group, struct row **entered);
 int sb__has_room(const sb_mux *mux, int group);

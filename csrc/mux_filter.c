@@ -62,12 +62,13 @@ static size_t sealed_share(const sb_mux *mux, const struct row *row)
 long sb__unseal(sb_mux *mux, struct row *row, char *plain, size_t room)
 {
     int32_t then = 0;
-    long n = row->again & AGAIN_UNOPENED ? 0 : sb_receive(row->fd, mux->sealed, sealed_share(mux, row));
-    if (n < 0)
-        return n;
+    long came = row->again & AGAIN_UNOPENED ? 0 : sb_receive(row->fd, mux->sealed, sealed_share(mux, row));
+    if (came < 0)
+        return came;
     row->again &= (uint8_t)~AGAIN_UNOPENED;
-    row->moved_ms = n > 0 ? mux->now_ms : row->moved_ms;
-    n = (long)mux->filter.open(mux->filter.context, row->slot.id, mux->sealed, (size_t)n, plain, room, &then);
+    row->moved_ms = came > 0 ? mux->now_ms : row->moved_ms;
+    long n = (long)mux->filter.open(mux->filter.context, row->slot.id, mux->sealed, (size_t)came, plain, room, &then);
+    sb__judged_filtered(row, (size_t)came, n > 0 ? (size_t)n : 0);
     if (then & SB_FILTER_SEND && writes(row))
         sb__seal(mux, row, NULL, 0, 0);
     if (then & SB_FILTER_MORE)

@@ -83,10 +83,13 @@ int sb_mux_rest(sb_mux *mux, int id, int resting)
 
 /* ---- judging */
 
-/* Bytes that wait for it, as they will count: how many those of a filtered one are is not known. */
-static uint32_t waiting(const struct row *row)
+/* What waited when it was due is of the network's bytes, and so counts as they do, however few of the caller's it is. */
+void sb__judged_filtered(struct row *row, size_t came, size_t opened)
 {
-    return row->again & AGAIN_FILTERED ? 0 : (uint32_t)sb__waiting(row->fd);
+    if (row->judged_at == 0)
+        return;
+    uint32_t at = row->judged_at + (uint32_t)opened - (uint32_t)came;
+    row->judged_at = at != 0 ? at : UINT32_MAX; /* one less is no matter, 0 would be */
 }
 
 /* Whether it is read, and something has come that waited when it was due. */
@@ -100,7 +103,7 @@ static int is_on_its_way(struct row *row)
         return 0;
     uint32_t received = (uint32_t)row->received;
     if (row->judged_at == 0)
-        row->judged_at = (received + 1 + waiting(row)) | 1; /* one more is no matter, 0 would be */
+        row->judged_at = (received + 1 + (uint32_t)sb__waiting(row->fd)) | 1; /* one more is no matter, 0 would be */
     return (int32_t)(row->judged_at - received) > 0;
 }
 

@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
 static struct toy {
     char came[70000];
@@ -374,26 +375,81 @@ static void deadlines(void)
     end_of(w);
 }
 
-/* More than is received in a turn has come when its frame is due. */
-static void not_late_for_what_has_come(void)
+enum { PHASES = 10, PHASE_MS = 100 }; /* deadlines are found by a wheel: where it stands when they begin is no matter */
+
+/* A frame has begun, some time after the clock has. */
+static struct world *begun(int phase, size_t limit, int *id)
 {
-    int id;
     sb_group group = lines_group();
     group.frame_ms = 1000;
-    CHECK_EQ(sb_framing_line(100000, &group.framing), 0);
-    struct world *w = filtered_world(group, &id);
-    static char block[60000];
-    memset(block, 'b', sizeof block - 1);
+    CHECK_EQ(sb_framing_line(limit, &group.framing), 0);
+    clock_advance(phase * PHASE_MS);
+    struct world *w = filtered_world(group, id);
     CHECK_TEXT(turn(w), "");
-    say(w, id, "b");
+    say(w, *id, "b");
     CHECK_TEXT(turn(w), "");
-    CHECK_TEXT(after(w, 900), "");
-    say(w, id, block);
-    CHECK_TEXT(after(w, 400), "");
-    say(w, id, "\v");
-    turn(w);
-    CHECK_EQ(sb_mux_events(w->mux)->size, 60001);
-    end_of(w);
+    return w;
+}
+
+/* Nobody said that it is ready, as when more are than are told of at once. */
+static void the_kernel_is_asked(void)
+{
+    for (int phase = 0; phase < PHASES; phase++) {
+        int id;
+        struct world *w = begun(phase, 1000, &id);
+        say(w, id, "c\v");
+        CHECK_TEXT(blind(w, 1600), "");
+        CHECK_TEXT(turn(w), "0:ab| ");
+        say(w, id, "b");
+        CHECK_TEXT(turn(w), "");
+        CHECK_TEXT(blind(w, 1600), "0 closed 13 "); /* nothing has come */
+        end_of(w);
+    }
+}
+
+/* More than is received in a turn waits when its frame is due: it has come in time. */
+static void a_large_frame_is_received_whole(void)
+{
+    enum { SIZE = 150000 };
+    for (int phase = 0; phase < PHASES; phase++) {
+        int id, size = 1 << 20;
+        struct world *w = begun(phase, SIZE, &id);
+        char *block = big_block(SIZE);
+        memset(block, 'b', SIZE - 1);
+        block[SIZE - 1] = '\v';
+        setsockopt(w->peer[id], SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
+        CHECK_EQ(send(w->peer[id], block, SIZE, MSG_NOSIGNAL), SIZE);
+        CHECK_TEXT(blind(w, 1600), "");
+        for (int i = 0; i < 3; i++) {
+            CHECK_TEXT(turn(w), "");
+            CHECK_TEXT(blind(w, 300), "");
+        }
+        CHECK_TEXT(turn(w), "0:(150001 in 1) ");
+        free(block);
+        end_of(w);
+    }
+}
+
+/* Of what waited the filter makes nothing, as of records without data: no byte more may come for it. */
+static void a_trickle_behind_much_is_late(void)
+{
+    enum { SIZE = 20000, STEP_MS = 25, MAX_MS = 800 };
+    for (int phase = 0; phase < PHASES; phase++) {
+        int id, is_closed = 0;
+        struct world *w = begun(phase, 1 << 20, &id);
+        char *block = big_block(SIZE);
+        memset(block, '*', SIZE);
+        CHECK_EQ(send(w->peer[id], block, SIZE, MSG_NOSIGNAL), SIZE);
+        CHECK_TEXT(blind(w, 1600), "");
+        CHECK_TEXT(turn(w), "");
+        for (int ms = 0; ms < MAX_MS && !is_closed; ms += STEP_MS) {
+            say(w, id, "b");
+            is_closed = strstr(blind(w, STEP_MS), "0 closed 13 ") != NULL || strstr(turn(w), "0 closed 13 ") != NULL;
+        }
+        CHECK(is_closed);
+        free(block);
+        end_of(w);
+    }
 }
 
 /* A record may be one byte, and takes its time all the same. */
@@ -485,7 +541,9 @@ const struct test mux_filter_tests[] = {
     {"more output than the filter is given", more_output_than_the_filter_is_given},
     {"a reply in two pieces", a_reply_in_two_pieces},
     {"deadlines", deadlines},
-    {"not late for what has come", not_late_for_what_has_come},
+    {"the kernel is asked", the_kernel_is_asked},
+    {"a large frame is received whole", a_large_frame_is_received_whole},
+    {"a trickle behind much is late", a_trickle_behind_much_is_late},
     {"no more than its share is opened", no_more_than_its_share_is_opened},
     {"closed by the peer", closed_by_the_peer},
     {"refused", refused},

@@ -21,23 +21,6 @@ static const char *turns(struct world *w, int count)
     return text;
 }
 
-/* So much time passes, in which the caller waits and is told that nobody is ready. */
-static const char *blind(struct world *w, int64_t ms)
-{
-    static char text[8192];
-    text[0] = '\0';
-    for (int64_t left = ms; left > 0;) {
-        int due = sb_mux_timeout(w->mux);
-        int64_t step = due < 0 || due > left ? left : due;
-        clock_advance(step);
-        left -= step;
-        CHECK(sb_mux_turn_of(w->mux, NULL, NULL, 0) >= 0);
-        strcat(text, events_of(w));
-        sb_mux_reap(w->mux);
-    }
-    return text;
-}
-
 static sb_group limits(int64_t idle_ms, int64_t frame_ms)
 {
     sb_group group = lines_group();

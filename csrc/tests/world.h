@@ -67,6 +67,9 @@ const char *turn(struct world *w);
 /* Turns until so much time has passed in waiting, and their events; who is busy meanwhile is the tests' clock_advance. */
 const char *after(struct world *w, int64_t ms);
 
+/* So much time passes, in which the caller waits and is told that nobody is ready; the events of it. */
+const char *blind(struct world *w, int64_t ms);
+
 /* The events so far, also those that answers brought; the next turn does not tell them again. */
 const char *events_of(struct world *w);
 

@@ -107,6 +107,23 @@ def test_kept_added_removed(house, tmp_path):
     assert house.notes()[-1] == "down two"
 
 
+def test_hooks_that_are_coroutines_run_at_a_reload_too(house, tmp_path):
+    """Where asyncio's loop has had nothing to do yet, and where a session waits."""
+    text = HANDLER.replace("import sockd\n", "import asyncio\nimport sockd\n")
+    text = text.replace("def up():\n", "async def up():\n    await asyncio.sleep(0.01)\n")
+    text = text.replace("def down():\n", "async def down():\n    await asyncio.to_thread(str)\n")
+    text = text.replace("def answer(", "async def answer(")
+    (tmp_path / "mine.py").write_text(text.replace("WORD", "one"))
+    server = house.start(LISTEN.format("tcp://127.0.0.1:0", "mine:service"))
+    for word in ("two", "three"):
+        (tmp_path / "mine.py").write_text(text.replace("WORD", word))
+        house.ask("reload")
+        client = server.connect()
+        assert client.ask(b"a") == word.encode() + b" a"
+    assert house.notes() == ["up one", "up two", "down one", "up three"]
+    client.close()
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [

@@ -13,6 +13,7 @@ import asyncio
 import logging
 import selectors
 import threading
+from contextlib import contextmanager
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,7 @@ from sockd.net.loop.state_table import StateTable
 if TYPE_CHECKING:
     import contextvars
     from collections import deque
-    from collections.abc import Callable, Coroutine, Mapping, Sequence
+    from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 
     from _typeshed import FileDescriptorLike
 
@@ -45,15 +46,17 @@ class RunState(Enum):
     WANTED = "so it does, and a descriptor of asyncio's is ready: this turn is the last one"
     BOTH = "asyncio's runs, whose waits are the turns of sockd's, until stop()"
     TURN = "so it does, for one turn"
+    APART = "asyncio's runs within a callback of sockd's, and waits for its own descriptors: clients wait"
 
 
 RUN = StateTable(
     {
         RunState.NONE: (RunState.ALONE, RunState.BOTH, RunState.TURN),
-        RunState.ALONE: (RunState.WANTED, RunState.NONE),
-        RunState.WANTED: (RunState.WANTED, RunState.NONE),  # a callback may run turns of its own
-        RunState.BOTH: (RunState.NONE,),
-        RunState.TURN: (RunState.NONE,),
+        RunState.ALONE: (RunState.WANTED, RunState.NONE, RunState.APART),
+        RunState.WANTED: (RunState.WANTED, RunState.NONE, RunState.APART),  # a callback may run turns of its own
+        RunState.BOTH: (RunState.NONE, RunState.APART),
+        RunState.TURN: (RunState.NONE, RunState.APART),
+        RunState.APART: (RunState.ALONE, RunState.WANTED, RunState.BOTH, RunState.TURN),
     }
 )
 TURN = RunState.TURN
@@ -67,6 +70,22 @@ class _Shared(selectors.BaseSelector):
         self._selector = selector
         self._turn = turn
         self.select = turn  # type: ignore[method-assign,assignment]  # itself: a call less in each turn
+
+    @contextmanager
+    def apart(self) -> Iterator[None]:
+        """Wait for asyncio's own descriptors alone: sockd's turn is in the middle."""
+        self.select = self._select_own  # type: ignore[method-assign]
+        try:
+            yield
+        finally:
+            self.select = self._turn  # type: ignore[method-assign,assignment]
+
+    def _select_own(self, timeout: float | None = None) -> Ready:
+        keys = {key.fd: key for key in self._selector.get_map().values() if type(key.data) is tuple}
+        with selectors.DefaultSelector() as own:
+            for key in keys.values():
+                own.register(key.fd, key.events)
+            return [(keys[key.fd], events) for key, events in own.select(timeout)]
 
     def register(self, fileobj: FileDescriptorLike, events: int, data: object = None) -> selectors.SelectorKey:
         """Watch a descriptor."""
@@ -182,7 +201,8 @@ class AsyncioLoop(EventLoop):
         self._is_busy = False
         self._is_working = False
         self._until = 0.0
-        self.asyncio = _Loop(_Shared(selector, self._turn))
+        self._shared = _Shared(selector, self._turn)
+        self.asyncio = _Loop(self._shared)
         self.asyncio.time = clock  # type: ignore[method-assign]  # one clock, for tests that have one of their own
         self._theirs = self.asyncio.ready
         self.asyncio.set_exception_handler(_log)
@@ -256,13 +276,30 @@ class AsyncioLoop(EventLoop):
             self._max_timeout = None
 
     def run_until_complete(self, coroutine: Coroutine[object, None, object]) -> None:
-        """Run until a coroutine has finished; raise its exception."""
+        """Run until a coroutine has finished; raise its exception.
+
+        Within a turn, as a hook at a reload, clients wait for it as they do for a function.
+        """
+        if self._run_state is not RunState.NONE:
+            self._run_apart(coroutine)
+            return
         self._running = True
         self._enter(RunState.BOTH)
         try:
             self.asyncio.run_until_complete(coroutine)
         finally:
             self._rest()
+
+    def _run_apart(self, coroutine: Coroutine[object, None, object]) -> None:
+        before, loop = self._run_state, self.asyncio
+        self._enter(RunState.APART)
+        loop.pretend_running(False)
+        try:
+            with self._shared.apart():
+                loop.run_until_complete(coroutine)
+        finally:
+            loop.pretend_running(True)
+            self._enter(before)
 
     def is_over(self) -> bool:
         """Return whether coroutines have used their time of this turn: those with data left continue in the next."""

@@ -88,8 +88,10 @@ static int receive_batch(sockd_calls *self, int fd, Py_ssize_t wanted, int with_
         *error = EINVAL;
     else if (received > 0 || received == SB_ERR_AGAIN)
         *error = 0;
-    if (list_received(self, received > 0 ? received : 0, with_senders) < 0)
+    if (list_received(self, received > 0 ? received : 0, with_senders) < 0) {
+        self->next = PyList_Size(self->payloads); /* those before are handled, and their places are of others now */
         return -1;
+    }
     self->plain = (Py_ssize_t)sb_datagrams_plain(self->table);
     return received > 0 ? received : 0;
 }

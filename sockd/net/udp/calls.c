@@ -74,7 +74,10 @@ static PyObject *call_next(const sockd_calls *self, const struct turn_calls *cal
 {
     if (answers != NULL)
         return PyIter_Next(answers);
-    return PyObject_CallFunctionObjArgs(calls->function, PyList_GetItem(self->payloads, 0), NULL);
+    PyObject *payload = Py_NewRef(PyList_GetItem(self->payloads, 0)); /* the call may lead to another batch */
+    PyObject *answer = PyObject_CallFunctionObjArgs(calls->function, payload, NULL);
+    Py_DECREF(payload);
+    return answer;
 }
 
 /* Hand over the datagrams of a batch, as long as all is as usual.  0, or -1: an exception of ours. */

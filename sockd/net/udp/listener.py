@@ -231,6 +231,8 @@ class DatagramListener:
     def _run_batches(self, left: int, end: float) -> None:
         before = self.tally.received
         while (not self.table.has_rest or self._serve_batch(end)) and left > 0:
+            if self._state is ListenerState.LEFT:  # by what a handler did: what comes now is another's
+                return
             self._replies.flush()  # of a batch whose handler has led here
             self._screening.refresh()
             if self._is_function and not self._replies.are_judged:

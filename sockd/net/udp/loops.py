@@ -49,23 +49,29 @@ class Loops:
     Args:
         clock: seconds, never going back.
 
-    Attributes:
-        silent: whoever may get no reply at the moment.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._runs: OrderedDict[Hashable, _Run] = OrderedDict()
-        self.silent: set[Hashable] = set()
+        self._silent: set[Hashable] = set()
+        self._silent_until = 0.0  # of all of them
+
+    @property
+    def has_silent(self) -> bool:
+        """Whether somebody may get no reply at the moment."""
+        if self._silent and self._clock() >= self._silent_until:  # they need not come again to be forgotten
+            self._silent.clear()
+        return bool(self._silent)
 
     def is_silent(self, sender: Hashable) -> bool:
         """Return whether a sender gets no reply at the moment."""
-        if sender not in self.silent:  # of which there is none, nearly always
+        if sender not in self._silent:  # of which there is none, nearly always
             return False
         run = self._runs.get(sender)
         if run is not None and self._clock() < run.silent_until:
             return True
-        self.silent.discard(sender)
+        self._silent.discard(sender)
         return False
 
     def answered(self, sender: Hashable) -> bool:
@@ -75,7 +81,7 @@ class Loops:
         if run is None:
             run = self._runs[sender] = _Run(now, now)
             if len(self._runs) > SENDERS:
-                self.silent.discard(self._runs.popitem(last=False)[0])
+                self._silent.discard(self._runs.popitem(last=False)[0])
         elif now - run.last > PAUSE_SECONDS:
             run.since, run.count = now, 0
         run.last = now
@@ -85,7 +91,8 @@ class Loops:
             return False
         run.since, run.count = now, 0
         run.silent_until, run.next_silence = now + SILENCE_SECONDS, now + CLIENT_SECONDS
-        self.silent.add(sender)
+        self._silent_until = run.silent_until
+        self._silent.add(sender)
         return True
 
 

@@ -61,7 +61,7 @@ class Replies:
     @property
     def are_judged(self) -> bool:
         """Whether not everybody is answered at the moment, or not without limit."""
-        return self._has_budget or bool(self._loops.silent)
+        return self._has_budget or self._loops.has_silent
 
     # ---- to datagrams of the batch
 

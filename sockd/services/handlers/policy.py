@@ -120,7 +120,7 @@ class PolicyHandler(PerConnectionHandler):
         joined = skipped.tail + data
         found = self._find_end(joined)
         consumed = size if found is None else found.end() - len(skipped.tail)
-        room = self.cut_by.max_bytes - len(skipped.kept)
+        room = self.cut_by.max_bytes - len(skipped.kept) if self.policy.too_long == "cut" else 0
         skipped.kept += data[: min(room, consumed)]
         skipped.tail = joined[max(len(joined) - self._tail_size, 0) :]
         if found is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import selectors
+import socket
 import sys
 import time
 
@@ -72,6 +73,17 @@ def test_callbacks_have_their_context_and_order_and_may_be_cancelled(loop):
     assert "lambda" in repr(handles[2])
 
 
+def test_handle_has_whatever_asyncios_has(loop):
+    """It is made field by field: a version of Python that has another one must not come unnoticed."""
+    context = contextvars.copy_context()
+    made = loop.asyncio.call_soon(print, 1, context=context)
+    theirs = asyncio.Handle(print, (1,), loop.asyncio, context)
+    names = [name for name in asyncio.Handle.__slots__ if name != "__weakref__"]
+    assert [getattr(made, name) for name in names] == [getattr(theirs, name) for name in names]
+    assert not hasattr(theirs, "__dict__")
+    made.cancel()
+
+
 def test_callback_that_raises_is_logged(loop, caplog):
     loop.asyncio.call_soon(lambda: 1 // 0, context=contextvars.copy_context())
     loop.run_once(0)
@@ -99,3 +111,44 @@ def test_loop_that_is_closed_refuses():
         loop.close()
         with pytest.raises(RuntimeError, match="closed"):
             loop.asyncio.call_soon(print, context=contextvars.copy_context())
+
+
+@pytest.mark.parametrize("has_task", [False, True], ids=["sockd's turns", "asyncio's"])
+def test_a_hook_in_the_middle_of_a_turn_runs_to_its_end(loop, has_task):
+    """As at a reload; clients and callbacks of sockd's wait meanwhile."""
+    seen = []
+    near, far = socket.socketpair()
+
+    async def hook():
+        reader, writer = await asyncio.open_unix_connection(sock=far)
+        seen.append(await asyncio.to_thread(lambda: "thread"))
+        await asyncio.sleep(0.01)
+        near.send(b"line\n")
+        seen.append(await reader.readline())
+        writer.close()
+
+    async def session():
+        await asyncio.sleep(3600)
+
+    def reload():
+        loop.call_soon(lambda: seen.append("soon"))
+        loop.call_soon(loop.stop)
+        loop.run_until_complete(hook())
+        seen.append("reloaded")
+        with pytest.raises(ZeroDivisionError):
+            loop.run_until_complete(fails())
+
+    async def fails():
+        1 // 0  # noqa: B018
+
+    if has_task:
+        task = loop.asyncio.create_task(session())
+        loop.run_once(0)
+    loop.call_soon(reload)
+    loop.run()
+    near.close()
+
+    assert seen == ["thread", b"line\n", "reloaded", "soon"]
+    if has_task:
+        assert not task.done()
+    loop.run_until_complete(asyncio.sleep(0))  # as a hook at the end

@@ -380,6 +380,25 @@ def test_a_function_that_ends_its_listener_is_called_once_for_each(bench, end, a
         listener._listening.close()
 
 
+def test_a_function_that_gives_its_socket_away_and_fails_gets_no_more(bench):
+    """What is in the kernel then belongs to the next listener, by whatever rules that has."""
+    heard = []
+
+    def answer(datagram):
+        heard.append(int(datagram))
+        if heard[-1] == 1:
+            listener.detach()
+            raise ValueError
+        return datagram
+
+    listener, client = bench.serve("udp://127.0.0.1:0", answer, receive_buffer=BIG), bench.client()
+    for number in range(100):
+        client.sendto(b"%d" % number, name(listener))
+    bench.until_quiet()
+    listener.socket.close()
+    assert heard == [*range(64)]
+
+
 def test_slow_handlers_share_the_turn_and_lose_nothing(bench, kinds):
     """A turn ends after 5 ms; the rest of its batch is the first of the next one, and batches become smaller."""
 
@@ -672,6 +691,24 @@ def test_a_client_that_asks_without_a_pause_is_answered_but_for_a_moment(bench):
         bench.now += 0.1
     assert answers.count(0) <= 2 * 5
     assert sum(answers) >= 0.99 * len(answers)
+
+
+def test_who_is_silent_and_gone_holds_nobody_up(bench):
+    """As a forged sender: until it came again, each answer to anybody was judged one by one."""
+    listener = bench.serve("udp://127.0.0.1:0")
+    client, other = bench.client(("127.0.0.1", 0)), bench.client(("127.0.0.1", 0))
+    for _ in range(60):
+        client.sendto(b"x", name(listener))
+        bench.until_quiet()
+        bench.now += 0.1
+        if listener._replies.are_judged:
+            break
+    assert listener._replies.are_judged
+    bench.now += 1
+    other.sendto(b"y", name(listener))
+    bench.until_quiet()
+    assert received(other) == [b"y"]
+    assert not listener._replies.are_judged
 
 
 @pytest.mark.parametrize("kind", ["udp", "unixgram"])

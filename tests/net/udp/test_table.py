@@ -9,6 +9,7 @@ import os
 import shutil
 import socket
 import struct
+import subprocess
 import sys
 import tempfile
 from contextlib import ExitStack
@@ -197,3 +198,60 @@ def test_the_longest_path_of_a_sender(size):
             assert [client.recv(100), client.recv(100)] == [b"at once", b"later"]
     finally:
         shutil.rmtree(folder)
+
+
+def test_no_memory_for_a_batch_leaves_nothing_of_the_one_before(ends):
+    """Else its datagrams would be handled twice, and answered to who sent those that replaced them."""
+    _testcapi = pytest.importorskip("_testcapi", reason="CPython was built without its test modules")
+    server, client = ends
+    table = DatagramTable(server)
+    failures = 0
+    for at in range(1, 20):
+        client.sendto(b"before", server.getsockname())
+        assert table.receive(1) == 1
+        table.next = 1
+        client.sendto(b"x" * 600, server.getsockname())
+        _testcapi.set_nomemory(at, at + 1)
+        try:
+            table.receive(1)
+        except MemoryError:
+            failures += 1
+            assert not table.has_rest
+        finally:
+            _testcapi.remove_mem_hooks()
+    assert failures
+
+
+REENTRANT = """
+import socket
+from sockd.net.udp.table import DatagramTable
+
+server, client = (socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in "12")
+server.bind(("127.0.0.1", 0))
+table = DatagramTable(server)
+
+class Another:
+    __hash__ = None
+    def __eq__(self, other):
+        assert other == b"x" * 600, other
+        client.sendto(b"y" * 600, server.getsockname())
+        table.receive(1)
+        return False
+
+client.sendto(b"x" * 600, server.getsockname())
+done = table.exchange(1, [Another(), Another()].count, lambda: 0.0, 1.0)
+assert done[:2] == (1, 0), done
+server.close(), client.close()
+"""
+
+
+def test_a_builtin_that_leads_to_another_batch_keeps_its_datagram(tmp_path):
+    """It borrows its argument, and the list that it is of is replaced meanwhile."""
+    ended = subprocess.run(
+        [sys.executable, "-c", REENTRANT],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONMALLOC": "debug"},
+        capture_output=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr.decode()

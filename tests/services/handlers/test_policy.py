@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 
 import sockd
@@ -61,6 +63,23 @@ def test_a_frame_that_is_too_long(policy, name, handler, sizes):
             assert policy == "close"
         assert peer.received() == b"".join(reply % one for one in said)
         assert peer.close_reason is (CloseReason.FRAME_TOO_LONG if policy == "close" else CloseReason.EOF)
+
+
+def test_what_is_skipped_is_not_kept():
+    """`max_memory` does not know of it, and its end may never come."""
+    limit = 4 << 20
+    data = b"x" * (2 * limit) + b"\nb\n"
+    with testing.connect(service(plain, framing=sockd.Line(limit), too_long="skip")) as peer:
+        tracemalloc.start()
+        try:
+            peer.send(data, sizes=(65_536,))
+            peer.end()
+            assert peer.received() == b"B\n"
+            assert (
+                tracemalloc.get_traced_memory()[1] < 1.5 * limit
+            )  # it was 3: the block that is too long is looked through
+        finally:
+            tracemalloc.stop()
 
 
 @pytest.mark.parametrize("name", FRAMINGS)
