@@ -3,7 +3,7 @@
 
     python bench/blocking.py [--rounds 3] [--seconds 2] [PYTHON...]
 
-Each PYTHON has sockd installed; without any it is this one.  A handler is a loop in Python, of about 5 ms.  Four
+Each PYTHON has sockd installed; without any it is this one.  A handler is a loop in Python, of some milliseconds.  Four
 connections ask without a pause, with `threads` of 1 and of 4; the ratio of the two is 1 where a global lock lets one
 thread compute at a time, and up to the number of cores where there is none.  `CPU` is the daemon's processor time
 for each reply.  Figures are medians of the rounds.

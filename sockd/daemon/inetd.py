@@ -12,9 +12,10 @@ from __future__ import annotations
 import logging
 import os
 import selectors
+import signal
 import socket
 from contextlib import ExitStack
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, assert_never
 
 from sockd.daemon import runtime
@@ -204,18 +205,21 @@ class OneConnection:
         """
         hooks.start([self._plan.service], stack, self._loop)
         self._begin()
-        self._loop.watch_fd(signals.fileno(), selectors.EVENT_READ, self._signalled, urgent=True)
+        signalled = partial(self._signalled, signals)
+        self._loop.watch_fd(signals.fileno(), selectors.EVENT_READ, signalled, urgent=True)
         self._loop.run()
         if not self._is_served:
             self._daemon.drain()
 
-    def _signalled(self) -> None:
+    def _signalled(self, signals: Signals) -> None:
         """Have a daemon act on the first signal, and on all later ones."""
         try:
             self._daemon.act_on_signals()
-        except SystemFault:  # its files are another version's by now
-            self._loop.stop()
-            raise
+        except (SystemFault, OSError):  # its files are another version's by now: only what ends something is done
+            actions = {signal.SIGCHLD: self._tools.executor.reap}
+            actions |= dict.fromkeys((signal.SIGTERM, signal.SIGINT, signal.SIGQUIT), self._loop.stop)
+            signals.act({number: partial(self._loop.attempt, act) for number, act in actions.items()})
+            signals.handle()
 
     def _begin(self) -> None:
         if self._streams.kind is StdinKind.CONNECTION:

@@ -27,7 +27,6 @@ from sockd.lazy.modules import lazily, load, load_all, load_resident, without
 from sockd.lazy.patterns import pattern
 
 if TYPE_CHECKING:
-    import copy
     import ctypes
     import datetime
     import difflib
@@ -49,8 +48,8 @@ if TYPE_CHECKING:
     import msgspec
     import psutil
 else:
-    copy, ctypes, datetime, difflib, fractions, hashlib, hmac = map(
-        lazily, ("copy", "ctypes", "datetime", "difflib", "fractions", "hashlib", "hmac")
+    ctypes, datetime, difflib, fractions, hashlib, hmac = map(
+        lazily, ("ctypes", "datetime", "difflib", "fractions", "hashlib", "hmac")
     )
     inspect, json, msgspec, pathlib = map(lazily, ("inspect", "json", "msgspec", "pathlib"))
     pkgutil, psutil, random, shutil, sysconfig, tempfile, tomllib = map(
@@ -59,7 +58,6 @@ else:
     importlib_util, urls = lazily("importlib.util"), lazily("urllib.parse")
 
 __all__ = [
-    "copy",
     "ctypes",
     "datetime",
     "difflib",

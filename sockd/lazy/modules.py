@@ -100,10 +100,12 @@ def lazily(name: str, *, only_with: str = "", resident: bool = False) -> LazyMod
 def without(*names: str) -> Iterator[None]:
     """Let what the body imports get these modules when it uses them; whoever imports them later gets the real ones.
 
+    They are resident: a daemon that has no descriptor left may need one.
+
     Args:
         names: of modules that those of the body import, and seldom use.
     """
-    absent = {name: LazyModule(name) for name in names if name not in sys.modules}
+    absent = {name: LazyModule(name, resident=True) for name in names if name not in sys.modules}
     sys.modules.update(absent)  # type: ignore[arg-type]  # which it stands for
     try:
         yield

@@ -7,12 +7,10 @@ and a longer line may have another's in its middle.
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
-from sockd.lazy import copy
-
 if TYPE_CHECKING:
-    import logging
     from collections.abc import Callable
 
 LEFT_OUT = " [...] "
@@ -30,7 +28,7 @@ def shortened(
         max_bytes: bytes, with the newline.
         write: from a record to the bytes of its line.
     """
-    short = copy.copy(record)
+    short = logging.makeLogRecord(record.__dict__)
     short.msg, short.args = record.getMessage(), None
     short.exc_info, short.stack_info = None, trace or None
     event = getattr(record, "event", None)

@@ -27,7 +27,11 @@ def fill_standard_streams() -> None:
     while fd < FIRST_OTHER:
         fd = os.open(os.devnull, os.O_RDWR)
     os.close(fd)
-    # Python has no object for a stream that was closed, and print() would fall back on another one.
+    complete_streams()
+
+
+def complete_streams() -> None:
+    """Make sys.stdout and sys.stderr where 1 and 2 were closed: Python has None, and print() uses another stream."""
     sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115 - descriptors 1 and 2 are never closed
     sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
 

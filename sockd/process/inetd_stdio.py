@@ -23,7 +23,7 @@ import stat
 from typing import TYPE_CHECKING
 
 from sockd.errors import SystemFault, fault
-from sockd.process.descriptors import FIRST_OTHER
+from sockd.process.descriptors import FIRST_OTHER, complete_streams
 from sockd.units import parse_whole
 from sockd.values import dataclass
 
@@ -76,6 +76,7 @@ def detach_standard_streams() -> StandardStreams:
         os.dup2(null, standard)
     if null >= FIRST_OTHER:
         os.close(null)
+    complete_streams()
     if source < 0:
         raise SystemFault("--inetd: standard input is closed; it has to be the connection to serve")
     kind = detect_kind(source)

@@ -160,7 +160,8 @@ class _LateInit:
         self._made = 0
 
     def __get__(self, one: object, _owner: type | None = None) -> object:
-        if one is None or self._made >= FEW:
+        is_object = isinstance(one, self._cls)  # inspect.signature() of CPython 3.13 asks with the class in its place
+        if not is_object or self._made >= FEW:
             init = self._compile()
             return init if one is None else init.__get__(one)
         self._made += 1
@@ -187,8 +188,9 @@ class _LateInit:
                 assign(one, name, given[name])
             elif each.init or each.default_factory is not MISSING:
                 assign(one, name, each.initial())
-        if hasattr(one, "__post_init__"):
-            one.__post_init__()
+        if hasattr(self._cls, "__post_init__"):  # one that only a subclass has is not called by the compiled one either
+            made: Any = one
+            made.__post_init__()
 
 
 def _compiled(cls: type, known: dict[str, Field], *, frozen: bool) -> FunctionType:

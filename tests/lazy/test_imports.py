@@ -128,6 +128,7 @@ def test_a_daemon_of_the_built_in_services(tmp_path, sockd_script, ask_until_up)
         process.stdout.read()
     assert process.returncode == 0
     modules = set((tmp_path / "modules").read_text().split())
+    assert "traceback" in modules  # to log an exception when no descriptor is left to import it by
     of_upgrades = {"inspect", "uuid"}  # from msgspec; the next process may be another version's, so these are there
     assert set(among(modules, [*NEVER, *OTHERS])) <= of_upgrades
 

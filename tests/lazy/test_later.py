@@ -11,6 +11,7 @@ import os
 import shutil
 import signal
 import socket
+import subprocess
 import sys
 from pathlib import Path
 
@@ -134,3 +135,34 @@ def test_a_module_of_another_version_is_not_imported(background, open_path, port
     assert "cannot be imported: its files are gone, or another version's, since this process was started" in error
     assert ask(port_of(one), b"hi\n") == b"HI\n"
     one.stop()
+
+
+@pytest.mark.parametrize(("service", "number"), [("upper", signal.SIGHUP), ("cat", 0)])
+def test_inetd_mode_serves_a_connection_to_its_end(open_path, sockd_script, service, number):
+    """HUP, and the end of a program, are for a daemon, which cannot be imported any more."""
+    library = open_path / "library"
+    shutil.copytree(Path(sockd.__file__).parent, library / "sockd", ignore=shutil.ignore_patterns("__pycache__"))
+    user = 'user = "root"' if os.geteuid() == 0 else ""
+    file = open_path / "sockd.toml"
+    file.write_text(f'[daemon]\n{user}\n[service.cat]\nexec = ["/bin/cat"]\n{user}\n')
+    words = [sys.executable, sockd_script, "-c", str(file), "--inetd", service]
+    peer, given = socket.socketpair()
+    with (
+        peer,
+        subprocess.Popen(
+            words, stdin=given, stdout=given, stderr=given, env={**os.environ, "PYTHONPATH": str(library)}
+        ) as process,
+    ):
+        given.close()
+        peer.settimeout(30)
+        peer.sendall(b"hi\n")
+        assert peer.recv(100).upper() == b"HI\n"
+        module = library / "sockd/lazy/modules.py"
+        (library / "new").write_bytes(module.read_bytes())
+        os.replace(library / "new", module)
+        process.send_signal(number)
+        peer.sendall(b"ho\n")
+        assert peer.recv(100).upper() == b"HO\n"
+        peer.shutdown(socket.SHUT_WR)
+        assert peer.recv(100) == b""
+        assert process.wait(30) == 0

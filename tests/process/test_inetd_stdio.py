@@ -415,6 +415,18 @@ def test_nothing_at_all(inetd, tmp_path):
     assert (tmp_path / "out").read_bytes() == b""
 
 
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_standard_streams_that_are_closed(sockd_script, sockets, tmp_path, closed):
+    peer, given = sockets("socketpair")
+    words = ["sh", "-c", f'exec "$@" {closed}', "sh", sockd_script, "--inetd", "upper"]
+    with subprocess.Popen(words, stdin=given, stdout=given, stderr=subprocess.DEVNULL, cwd=tmp_path) as process:
+        given.close()
+        peer.sendall(b"hi\n")
+        peer.shutdown(socket.SHUT_WR)
+        assert read_all(peer) == b"HI\n"
+        assert process.wait(LIMIT_S) == 0
+
+
 def test_a_terminal(inetd):
     master, slave = pty.openpty()
     raw = termios.tcgetattr(slave)

@@ -93,7 +93,7 @@ def test_changes_hold_over_an_upgrade_and_until_a_reload(house):
     for thread in threads:
         thread.start()
     try:
-        assert house.served() == set(CHANGES)
+        _until(lambda: house.served() == set(CHANGES))
         for _, _, words in CHANGES.values():
             ask(*(word.format(**house.address) for word in words))
         _until(lambda: house.served() == set())
@@ -119,7 +119,7 @@ def test_a_drained_listener_is_bound_again_where_it_was(house):
     assert [row["address"] for row in ask("status")["absent"]] == [address]
     assert f"{address}  tail: drained" in house.sockctl.say("status")
     assert ask("undrain", address) == {"listening": address}
-    assert all(house.serves("tail") for _ in range(8))
+    assert all(house.serves("tail", GOOD) for _ in range(8))
     assert (ask("overrides"), ask("status")["absent"]) == ([], [])
     done = house.sockctl.run("undrain", address)
     assert (done.returncode, done.stderr) == (64, f"sockctl: no drained listener {address}; drained: none\n")
@@ -148,7 +148,7 @@ def test_what_cannot_be_bound_again_stays_drained(house):
         assert (done.returncode, "Address already in use" in done.stderr) == (71, True), done.stderr
         assert [row["kind"] for row in ask("overrides")] == ["drain"]
     ask("undrain", address)
-    assert house.serves("tail")
+    assert house.serves("tail", GOOD)
 
 
 def test_a_rate_without_a_limit(house, tmp_path):
@@ -162,7 +162,7 @@ def test_a_rate_without_a_limit(house, tmp_path):
     _until(lambda: not house.serves("tail"))
     assert house.server.wait_for("refused")["reason"] == "rate"
     ask("rate", "tail", "off")
-    assert all(house.serves("tail") for _ in range(8))
+    assert all(house.serves("tail", GOOD) for _ in range(8))
     assert "rate  tail       off" in house.sockctl.say("overrides")
 
 

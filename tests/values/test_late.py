@@ -151,6 +151,22 @@ def test_a_class_of_few_objects_compiles_nothing():
     assert [one.size for one in made] == list(range(late.FEW + 1))
 
 
+@BOTH
+def test_a_post_init_of_a_subclass_alone_is_not_called(of):
+    class Own(shapes(of)[0]):
+        def __post_init__(self):
+            raise AssertionError
+
+    assert Own("a").size == 3
+
+
+def test_a_signature_is_that_of_the_constructor_whoever_asks():
+    """inspect of CPython 3.13 and later asks with the class in place of an object."""
+    plain = shapes(late)[0]
+    init = vars(plain)["__init__"].__get__(plain, type)
+    assert str(inspect.signature(init)) == "(name: 'str', size: 'int' = 3) -> None"
+
+
 def test_threads_that_make_the_first_object_at_once_all_get_one(monkeypatch):
     monkeypatch.setattr(late, "FEW", 2)  # one of them compiles the constructor
     for _ in range(50):
