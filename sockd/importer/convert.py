@@ -79,9 +79,11 @@ def convert(sources: SourceFiles, host: Host, accept: Try, *, with_disabled: boo
         notes += more
     has_families = bool(drafts)
     for file, text in sources.tcpserver:
-        drafts += tcpserver.parse(text, file, host, sources.read_rules)
+        found, more = tcpserver.parse(text, file, host, sources.read_rules)
+        drafts += found
+        notes += more
     if sources.rules and not sources.tcpserver:
-        name, _ = next(iter(sources.rules.values()))
+        name, _ = sources.rules[0]
         notes.append(Note(Place(name, 1), "rules alone serve nothing; name the script that starts tcpserver -x, too"))
     drafts += [systemd_socket.translate(pair, host) for pair in sources.units]
     found, more, log = xinetd.services(sources.xinetd, host)

@@ -18,8 +18,6 @@ from sockd.settings.networks import ClientName, read_client
 from sockd.values import dataclass, field
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from sockd.settings.networks import Network
 
 EVERYBODY = ""
@@ -27,7 +25,7 @@ EVERYBODY = ""
 HIGHEST = 255
 """Of a range; tcprules cuts it there."""
 RULE = re.compile(r"^[^:\s]*:(?:allow|deny)\b")
-_RANGE = re.compile(r"(?P<head>.*?)(?P<low>\d{1,9})-(?P<high>\d{1,9})(?P<tail>(?:\..*)?)")
+_NUMBER = re.compile(r"[0-9]{0,9}")
 _VARIABLE = re.compile(r",(?P<name>[^=,]+)=(?P<quote>.)(?P<value>.*?)(?P=quote)", re.DOTALL)
 _PREFIX = re.compile(r"(?:\d{1,3}\.){1,3}|(?:\d{1,3}\.){3}\d{1,3}")
 
@@ -70,40 +68,53 @@ def parse(text: str, file: str) -> tuple[list[TcpRule], list[Note]]:
     """
     rules: list[TcpRule] = []
     notes: list[Note] = []
-    for number, line in enumerate((line.rstrip(" \t") for line in text.splitlines()), 1):
+    for number, line in enumerate((line.rstrip(" \t") for line in text.split("\n")), 1):
         place = Place(file, number)
         if not line or line.startswith("#"):
             continue
         address, colon, instructions = line.partition(":")
         if not colon:
             notes.append(Note(place, f"{line!r} has no colon; tcprules skips it"))
-        elif (found := _instructions(instructions)) is None:
-            text = f"{line!r} is not a rule, and tcprules refuses the file; write ADDRESS:allow, or ADDRESS:deny"
-            notes.append(Note(place, text, leaves_out=True))
         else:
-            rules += (TcpRule(place, one, *found) for one in _expand(address))
+            try:
+                is_allowed, variables = _instructions(instructions)
+                rules += (TcpRule(place, one, is_allowed, variables) for one in _expand(address))
+            except ValueError:
+                text = f"{line!r} is not a rule, and tcprules refuses the file; write ADDRESS:allow, or ADDRESS:deny"
+                notes.append(Note(place, text, leaves_out=True))
     return rules, notes
 
 
-def _instructions(text: str) -> tuple[bool, tuple[str, ...]] | None:
+def _instructions(text: str) -> tuple[bool, tuple[str, ...]]:
+    """Return whether clients are accepted, and their variables; raises ValueError."""
     word = "allow" if text.startswith("allow") else "deny"
-    if not text.startswith(word):
-        return None
     position, variables = len(word), []
     while match := _VARIABLE.match(text, position):
         variables.append(f"{match['name']}={match['value']}")
         position = match.end()
-    return (word == "allow", tuple(variables)) if position == len(text) else None
+    if not text.startswith(word) or position != len(text):
+        raise ValueError(f"{text} is no instruction")
+    return word == "allow", tuple(variables)
 
 
-def _expand(address: str) -> Iterator[str]:
-    """Yield the addresses of a range; addresses of names and users have none."""
-    match = _RANGE.fullmatch(address)
-    if match is None or "=" in address or "@" in address:
-        yield address
-        return
-    for number in range(int(match["low"]), min(int(match["high"]), HIGHEST) + 1):
-        yield f"{match['head']}{number}{match['tail']}"
+def _expand(address: str) -> list[str]:
+    """Return the addresses of a range, as doaddressdata() of tcprules.c; those of names and users have none.
+
+    A number that is missing is 0, and only the first dash counts.
+
+    Raises:
+        ValueError: there is no number beside the dash, which tcprules refuses.
+    """
+    low, dash, high = address.partition("-")
+    if not dash or "=" in address or "@" in address:
+        return [address]
+    head, dot, first = low.rpartition(".")
+    last, *tail = high.split(".", 1)
+    if not (_NUMBER.fullmatch(first) and _NUMBER.fullmatch(last)):
+        raise ValueError(f"{address} is not a range")
+    behind = "".join(f".{rest}" for rest in tail)
+    numbers = range(int(first or 0), min(int(last or 0), HIGHEST) + 1)
+    return [f"{head}{dot}{number}{behind}" for number in numbers]
 
 
 def access(rules: list[TcpRule], *, names: bool, users: bool) -> TcpRuleAccess:
@@ -118,15 +129,17 @@ def access(rules: list[TcpRule], *, names: bool, users: bool) -> TcpRuleAccess:
     first: dict[str, TcpRule] = {}
     for one in rules:
         first.setdefault(one.address, one)
-    networks = {address: one for address, one in first.items() if _PREFIX.fullmatch(address)}
+    networks = {address: one for address, one in first.items() if _network(address)}
     everybody = first.get(EVERYBODY)
     _networks(found, networks, everybody)
+    told: set[Place] = set()
     for address, one in first.items():
         if "@" in address:
             _note_user(found, one, users)
         elif address.startswith("="):
             _name(found, one, names, is_open=everybody is None or everybody.is_allowed)
-        elif address not in networks and address != EVERYBODY:
+        elif address not in networks and address != EVERYBODY and one.place not in told:
+            told.add(one.place)  # once for a range
             found.notes.append(Note(one.place, f"{address} matches nobody: write an IPv4 address, or numbers and dots"))
     _variables(found, networks, everybody)
     found.is_closed = everybody is not None and not everybody.is_allowed and not found.allow
@@ -134,6 +147,9 @@ def access(rules: list[TcpRule], *, names: bool, users: bool) -> TcpRuleAccess:
 
 
 def _network(address: str) -> ipaddress.IPv4Network | None:
+    """Return the network of an address, or of a prefix with its dot; None: it is none, as for 010.1. and 300."""
+    if _PREFIX.fullmatch(address) is None:
+        return None
     parts = address.removesuffix(".").split(".")
     text = ".".join([*parts, *["0"] * (4 - len(parts))])
     try:
@@ -190,7 +206,8 @@ def _name(found: TcpRuleAccess, rule: TcpRule, names: bool, *, is_open: bool) ->
         found.notes.append(Note(rule.place, f"{what}: {text}"))
     if not rule.is_allowed:
         found.deny.append(client)
-        found.notes.append(Note(rule.place, f"{what} is followed before rules that accept a network"))
+        text = "is followed before rules that accept a network, and for confirmed names alone"
+        found.notes.append(Note(rule.place, f"{what} {text}"))
     elif found.deny:
         found.notes.append(Note(rule.place, f"{what}: who is in a denied network is denied, whatever its name"))
     if rule.is_allowed and not is_open:
