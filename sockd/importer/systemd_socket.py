@@ -83,7 +83,7 @@ class _Socket:
             self._read(one)
         if not draft.addresses and not draft.is_left_out:
             draft.leave_out("has no ListenStream=, ListenDatagram= or ListenSequentialPacket=")
-        if any(address.startswith("unix") for address in draft.addresses):
+        if any(address.startswith("unix") and ":@" not in address for address in draft.addresses):
             draft.listen["mode"] = unit.last("Socket", "SocketMode") or DEFAULT_MODE
         if accepts:
             self._limit()
@@ -123,10 +123,9 @@ class _Socket:
         at_port, at_path = LISTENS[one.key]
         if self._accepts and one.key == "ListenDatagram":
             self._draft.leave_out(f"{one}: Accept=yes is for connections; systemd ignores it here", one.place)
-        elif "%" in one.value or one.value.startswith(("@", "vsock:")):
-            text = "a specifier, an abstract name or a vsock; write a path or a port"
-            self._draft.leave_out(f"{one}: is {text}", one.place)
-        elif one.value.startswith("/"):
+        elif "%" in one.value or one.value.startswith("vsock:"):
+            self._draft.leave_out(f"{one}: is a specifier or a vsock; write a path or a port", one.place)
+        elif one.value.startswith(("/", "@")):
             self._draft.addresses.append(f"{at_path}:{one.value}")
         elif not at_port:
             self._draft.leave_out(f"{one}: is not a path", one.place)

@@ -125,6 +125,8 @@ PLAIN = "[Service]\nExecStart=/bin/cat\nStandardInput=socket\n"
     [
         ("ListenDatagram=127.0.0.1:7903", "udp://127.0.0.1:7903"),
         ("ListenDatagram=/run/d", "unixgram:/run/d"),
+        ("ListenDatagram=@d", "unixgram:@d"),
+        ("ListenStream=@d", "unix:@d"),
         ("ListenStream=127.0.0.1:7903", "tcp://127.0.0.1:7903"),
         ("ListenSequentialPacket=/run/d", "unixpacket:/run/d"),
     ],
@@ -134,6 +136,7 @@ def test_a_socket_for_one_program(converted, listen, address):
     result, toml = converted(f"[Socket]\n{listen}\n", PLAIN, "test.service")
     assert (result.served, result.notes) == (1, ())
     assert toml["listen"][0]["address"] == address
+    assert ("mode" in toml["listen"][0]) == ("/run/" in address)
     assert toml["service"]["test"] == {"exec": ["/bin/cat"], "user": "root", "wait": True}
 
 
@@ -237,7 +240,7 @@ def test_what_is_lost_is_named_with_its_place(converted, socket, service, words)
         (ACCEPT, "[Service]\nExecStart=/bin/cat\n", "expects the socket as descriptor 3 (sd_listen_fds(3))"),
         ("[Socket]\nAccept=yes\n", PLAIN, "has no ListenStream="),
         ("[Socket]\nListenDatagram=1\nAccept=yes\n", PLAIN, "Accept=yes is for connections"),
-        ("[Socket]\nListenStream=@x\nAccept=yes\n", PLAIN, "an abstract name or a vsock"),
+        ("[Socket]\nListenStream=vsock::1234\nAccept=yes\n", PLAIN, "is a specifier or a vsock"),
         ("[Socket]\nListenFIFO=/run/x\nAccept=yes\n", PLAIN, "ListenFIFO=/run/x: sockd serves streams"),
         (f"{ACCEPT}IPAddressDeny=any\n", PLAIN, "no client would be accepted"),
         (f"{ACCEPT}Backlog=many\n", PLAIN, "Backlog=many: is not a value of Backlog"),
