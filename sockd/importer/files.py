@@ -160,7 +160,7 @@ class _Reader:
 
 def _head(text: str) -> str:
     """Return the first line that says something."""
-    return next((line for line in text.splitlines() if line.strip() and not line.startswith("#")), "")
+    return next((line for line in text.split("\n") if line.strip() and not line.startswith("#")), "")
 
 
 def _with_service(path: str, text: str) -> UnitPair:

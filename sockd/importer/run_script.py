@@ -148,6 +148,8 @@ def _lines(text: str, file: str) -> Iterator[tuple[Place, str]]:
         joined = ""
         if whole.strip():
             yield Place(file, first), whole.strip()
+    if joined.strip():
+        yield Place(file, first), joined.strip()
 
 
 def _statements(line: str) -> Iterator[str]:

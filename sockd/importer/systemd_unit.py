@@ -12,7 +12,7 @@ import re
 import shlex
 from typing import TYPE_CHECKING
 
-from sockd.importer.model import Place
+from sockd.importer.model import Place, numbered_lines
 from sockd.values import dataclass
 
 if TYPE_CHECKING:
@@ -109,15 +109,17 @@ class UnitPair:
 
 def _lines(file: str, text: str) -> Iterator[tuple[Place, str]]:
     """Yield lines that say something, with those that a backslash continues; comments may stand between these."""
-    joined, first = "", 0
-    for number, line in enumerate(re.split(r"\r?\n", text), 1):
+    joined, first = "", Place(file, 0)
+    for place, line in numbered_lines(text, file):
         if line.lstrip()[:1] in ("#", ";") or (not joined and not line.strip()):
             continue
-        first = first if joined else number
+        first = first if joined else place
         joined += f"{line[:-1]} " if line.endswith("\\") else line
         if not line.endswith("\\"):
-            yield Place(file, first), joined.strip()
+            yield first, joined.strip()
             joined = ""
+    if joined.strip():
+        yield first, joined.strip()
 
 
 # ---- values

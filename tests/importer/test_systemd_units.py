@@ -210,6 +210,11 @@ def test_a_service_alone_is_not_taken_for_another_file(tmp_path, form):
     ]
 
 
+def test_a_last_line_that_goes_on_counts(converted):
+    _, toml = converted("[Socket]\nListenDatagram=127.0.0.1:7903\nIPAddressDeny=10.0.0.0/8 \\", PLAIN, "test.service")
+    assert toml["listen"][0]["deny"] == ["10.0.0.0/8"]
+
+
 ACCEPT = "[Socket]\nListenStream=7901\nAccept=yes\n"
 
 

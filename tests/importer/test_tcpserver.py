@@ -109,6 +109,7 @@ def line(options="-HR", more="", before=""):
             {"exec": ["/bin/cat", "/usr/bin/tcpserver", "$T"]},
         ),
         ("[ -x /usr/bin/tcpserver ] || exit 0\n" + line(), {}, {"exec": ["/bin/cat"]}),
+        ("tcpserver -HR 0 7801 cat \\", {}, {"exec": ["/bin/cat"]}),
     ],
 )
 def test_options_and_the_words_before(converted, script, listen, service):
