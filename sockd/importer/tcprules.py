@@ -10,15 +10,11 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from typing import TYPE_CHECKING
 
 from sockd.importer.model import Note, Place
-from sockd.importer.networks import without
+from sockd.importer.networks import without, written
 from sockd.settings.networks import ClientName, read_client
 from sockd.values import dataclass, field
-
-if TYPE_CHECKING:
-    from sockd.settings.networks import Network
 
 EVERYBODY = ""
 """The address of the rule for all others."""
@@ -164,16 +160,12 @@ def _networks(found: TcpRuleAccess, rules: dict[str, TcpRule], everybody: TcpRul
     is_open = everybody is None or everybody.is_allowed
     allowed = [network for network, one in by_network.items() if one.is_allowed]
     if not is_open:
-        found.allow += (_text(one) for one in allowed)
+        found.allow += (written(one) for one in allowed)
     for network, one in by_network.items():
         within = is_open or any(network.subnet_of(other) for other in allowed)
         if not one.is_allowed and within:
             inner = [other for other in allowed if other.subnet_of(network)]
-            found.deny += (_text(rest) for rest in without(network, inner))
-
-
-def _text(network: Network) -> str:
-    return str(network.network_address) if network.prefixlen == network.max_prefixlen else str(network)
+            found.deny += (written(rest) for rest in without(network, inner))
 
 
 def _note_user(found: TcpRuleAccess, rule: TcpRule, users: bool) -> None:
@@ -224,8 +216,8 @@ def _variables(found: TcpRuleAccess, rules: dict[str, TcpRule], everybody: TcpRu
     found.client_environment = [f"0.0.0.0/0 {entry}" for entry in common]
     for network, one in accepted.items():
         hides = common or any(other.variables for larger, other in accepted.items() if network.subnet_of(larger))
-        entries = [f"{_text(network)} {entry}" for entry in one.variables]
-        found.client_environment += entries or ([_text(network)] if hides else [])
+        entries = [f"{written(network)} {entry}" for entry in one.variables]
+        found.client_environment += entries or ([written(network)] if hides else [])
 
 
 __all__ = ["RULE", "TcpRule", "TcpRuleAccess", "access", "parse"]
