@@ -83,7 +83,15 @@ class Unit:
             elif value:
                 self.settings.append(UnitSetting(place, section, key, value))
             else:
-                self.settings = [one for one in self.settings if (one.section, one.key) != (section, key)]
+                self._reset(section, key)
+
+    def _reset(self, section: str, key: str) -> None:
+        """Drop what a setting was until now; an empty one of the sockets drops those of every kind."""
+        is_listen = section == "Socket" and key.startswith("Listen")
+        self.settings = [
+            one for one in self.settings
+            if one.section != section or not (one.key.startswith("Listen") if is_listen else one.key == key)
+        ]  # fmt: skip
 
     def last(self, section: str, key: str) -> str:
         """Return the value of a setting that the last line decides; empty if there is none."""

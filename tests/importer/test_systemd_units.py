@@ -154,6 +154,16 @@ def test_drop_ins_and_empty_settings(converted):
     assert (toml["service"]["test"]["exec"], toml["service"]["test"]["user"]) == (["/bin/echo", "hi"], "nobody")
 
 
+def test_an_empty_address_drops_those_of_every_kind(converted):
+    """socket_free_ports() in systemd; else a drop-in that moves a service would leave it reachable where it was."""
+    result, toml = converted(
+        "[Socket]\nListenDatagram=7901\nBacklog=5\n", PLAIN, "test.service",
+        drop_ins=[("test.socket", "[Socket]\nListenStream=\nListenDatagram=127.0.0.1:7902\n")],
+    )  # fmt: skip
+    assert result.served == 1
+    assert (toml["listen"][0]["address"], toml["listen"][0]["backlog"]) == ("udp://127.0.0.1:7902", 5)
+
+
 def test_a_service_of_another_name(converted):
     result, _ = converted("[Socket]\nListenDatagram=7901\nService=other.service\n", PLAIN, "other.service")
     assert result.served == 1
