@@ -65,6 +65,8 @@ class SourceFiles:
     def read_rules(self, cdb: str) -> tuple[str, str] | None:
         """Return name and text of the rules that a cdb was made from: beside it, or the only ones read of its name."""
         source = cdb.removesuffix(".cdb")
+        if not source:
+            return None
         for name in (source, f"{source}.rules", f"{source}.txt"):
             if name != cdb and os.path.isfile(name):
                 return name, _text(name)

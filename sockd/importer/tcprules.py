@@ -136,7 +136,7 @@ def access(rules: list[TcpRule], *, names: bool, users: bool) -> TcpRuleAccess:
             _name(found, one, names, is_open=everybody is None or everybody.is_allowed)
         elif address not in networks and address != EVERYBODY and one.place not in told:
             told.add(one.place)  # once for a range
-            found.notes.append(Note(one.place, f"{address} matches nobody: write an IPv4 address, or numbers and dots"))
+            _note_none(found, one)
     _variables(found, networks, everybody)
     found.is_closed = everybody is not None and not everybody.is_allowed and not found.allow
     return found
@@ -166,6 +166,15 @@ def _networks(found: TcpRuleAccess, rules: dict[str, TcpRule], everybody: TcpRul
         if not one.is_allowed and within:
             inner = [other for other in allowed if other.subnet_of(network)]
             found.deny += (written(rest) for rest in without(network, inner))
+
+
+def _note_none(found: TcpRuleAccess, rule: TcpRule) -> None:
+    """Note an address that is none for tcprules of ucspi-tcp; that of ucspi-tcp6 reads the length of a prefix."""
+    text = "matches nobody: write an IPv4 address, or numbers and dots"
+    is_length = "/" in rule.address
+    if is_length:
+        text = "is a network for ucspi-tcp6, and matches nobody for ucspi-tcp; write numbers and dots, as in 10.1."
+    found.notes.append(Note(rule.place, f"{rule.address} {text}", leaves_out=is_length and not rule.is_allowed))
 
 
 def _note_user(found: TcpRuleAccess, rule: TcpRule, users: bool) -> None:

@@ -62,7 +62,7 @@ class _Command:
     def __init__(self, command: ScriptCommand, host: Host, read_rules: ReadRules) -> None:
         self._host = host
         self._read_rules = read_rules
-        self._rules = ""
+        self._rules: str | None = None
         self._uses = {"names": True, "users": True}
         self._account_name = ""
         self._wrappers = {
@@ -202,8 +202,8 @@ class _Command:
         if self._uses["users"]:
             self.draft.listen["ident"] = "log"
             self.draft.lose("users (RFC 1413) are logged, and no program gets TCPREMOTEINFO; -R asks for none")
-        if self._rules:
-            self._follow_rules()
+        if self._rules is not None:
+            self._follow_rules(self._rules)
         return None
 
     def _option(self, option: str, value: str) -> None:
@@ -244,10 +244,10 @@ class _Command:
         path = command[0] if os.path.isabs(command[0]) else self._host.find_program(command[0]) or command[0]
         self.draft.program["exec"] = [path, *command[1:]]
 
-    def _follow_rules(self) -> None:
-        found = self._read_rules(self._rules)
+    def _follow_rules(self, cdb: str) -> None:
+        found = self._read_rules(cdb)
         if found is None:
-            text = f"-x {self._rules}: is compiled; name the text from which tcprules made it as another FILE"
+            text = f"-x {cdb}: is compiled; name the text from which tcprules made it as another FILE"
             return self.draft.leave_out(f"{text}, as it would be open to everybody without")
         rules, notes = tcprules.parse(found[1], found[0])
         access = tcprules.access(rules, **self._uses)
@@ -260,7 +260,7 @@ class _Command:
             of_ipv6 = [f"::/0{one.removeprefix('0.0.0.0/0')}" for one in everybody if self._is_ipv6()]
             self.draft.program["client_environment"] = access.client_environment + of_ipv6
         if access.is_closed:
-            self.draft.leave_out(f"-x {self._rules}: no client would be accepted")
+            self.draft.leave_out(f"-x {cdb}: no client would be accepted")
         return None
 
 

@@ -173,6 +173,8 @@ def test_what_is_lost_is_named_with_its_place(converted, script, rules, words):
         ("A=1\n. /etc/default/mail\n" + line("-HR -c $A"), None, "$A is the shell's"),
         ("A=1\nA=2\nexport A\n" + line(), None, "A: exported, but set in more than one way"),
         (line("-HR -x RULES.cdb"), "10.1-2-3.:deny\n:allow\n", "tcprules refuses the file"),
+        (line("-HR -x RULES.cdb"), "10.0.0.0/8:deny\n:allow\n", "10.0.0.0/8 is a network for ucspi-tcp6"),
+        (line("-HR -x ''"), None, "is compiled; name the text"),
         (line("-HR -x RULES.cdb"), "10.a-b.:deny\n:allow\n", "tcprules refuses the file"),
         (line("-HR -x RULES.cdb"), "10.1.:allow\r\n", "tcprules refuses the file"),
     ],
