@@ -245,7 +245,8 @@ class _Command:
         self.draft.program["exec"] = [path, *command[1:]]
 
     def _follow_rules(self, cdb: str) -> None:
-        found = self._read_rules(cdb)
+        place = self.draft.program.get("directory", os.path.dirname(self.draft.place.file))  # where run scripts start
+        found = self._read_rules(os.path.join(str(place), cdb) if cdb else "")
         if found is None:
             text = f"-x {cdb}: is compiled; name the text from which tcprules made it as another FILE"
             return self.draft.leave_out(f"{text}, as it would be open to everybody without")

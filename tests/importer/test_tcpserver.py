@@ -240,6 +240,16 @@ def test_rules_of_one_name_in_two_places_are_not_mixed_up(tmp_path):
     assert tomllib.loads(result.text)["listen"][0]["deny"] == ["10.0.0.0/8"]
 
 
+def test_rules_are_those_beside_the_script_and_not_where_it_is_imported(tmp_path, monkeypatch):
+    for name, rules in (("here", ":allow\n"), ("smtpd", "10.:deny\n")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "tcp.smtp").write_text(rules)
+    (tmp_path / "smtpd/run").write_text(line("-HR -x tcp.smtp.cdb"))
+    monkeypatch.chdir(tmp_path / "here")
+    result = convert(read([str(tmp_path / "smtpd/run")]), HOST, lambda text: None)
+    assert tomllib.loads(result.text)["listen"][0]["deny"] == ["10.0.0.0/8"]
+
+
 def test_rules_alone_serve_nothing(tmp_path):
     (tmp_path / "tcp.smtp").write_text(RULES)
     done = subprocess.run(
