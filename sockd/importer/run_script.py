@@ -32,6 +32,7 @@ _CHANGES = re.compile(rf"(?<![\w$-])({_NAME})=|\b(?:read|unset|for)\s+({_NAME})"
 _VARIABLE = re.compile(rf"\\.|\$(?:({_NAME})|\{{({_NAME})\}})", re.DOTALL)
 _REDIRECTIONS = re.compile(r"(?<!\S)(?:[012]?>&[012-]|[012]?<\s*/dev/null)(?!\S)")
 _SHELL = re.compile(r"[$`;&<>()*?~]")
+_UNKNOWN = re.compile(rf"\$(?:{_NAME}|\{{{_NAME}\}})")
 _NOT_PLAIN = re.compile(r"[\\'\"$`|;&<>()*?~#\n]")
 _WITHOUT_EFFECT = re.compile(
     r"(?:echo|printf|logger|sleep|test|\[|which|type|command\s+-v|set\s+-[eux]+)(?:\s[^|&]*)?(?:\|\|\s*exit(?:\s+\d+)?)?"
@@ -163,8 +164,9 @@ def _words(line: str) -> tuple[tuple[str, ...], str]:
     """Return the words of a command, and why it cannot be read."""
     bare = "".join(_bare(part) for part in _TOKEN.findall(line))
     if match := _SHELL.search(bare):
-        text = f"{bare[match.start() :].split()[0]} is the shell's"
-        return (), f"{text}: write its value in the script, and import again"
+        found = [*dict.fromkeys(_UNKNOWN.findall(bare))] or [bare[match.start() :].split()[0]]
+        verb, what = ("is", "its value") if len(found) == 1 else ("are", "their values")
+        return (), f"{', '.join(found)} {verb} the shell's: write {what} in the script, and import again"
     try:
         return tuple(shlex.split(line)), ""
     except ValueError as error:

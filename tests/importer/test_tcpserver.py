@@ -156,6 +156,7 @@ def test_what_is_lost_is_named_with_its_place(converted, script, rules, words):
         (line("-R -x RULES.cdb"), "=:deny\n", "=:deny has no equivalent; write networks"),
         (line("-HR -u `id -u x`"), None, "`id is the shell's: write its value in the script"),
         (line("-HR -c $CONNECTIONS"), None, "$CONNECTIONS is the shell's"),
+        (line('-HR -l "$A" -c ${B} -u $A'), None, "$A, ${B} are the shell's: write their values in the script"),
         (line("-HR -Z"), None, "option -Z not recognized; see tcpserver(1)"),
         ("#!/bin/sh\ntcpserver 0 25\n", None, "has no host, port and program"),
         (
