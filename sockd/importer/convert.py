@@ -13,7 +13,7 @@ from sockd.importer import inetd_conf, systemd_socket, tcpserver, xinetd
 from sockd.importer.model import Note, Place
 from sockd.importer.program import TCPMUX
 from sockd.settings.builtin import BUILTINS
-from sockd.text import quote
+from sockd.text import keep_references, quote
 
 if TYPE_CHECKING:
     from sockd.importer.files import SourceFiles
@@ -189,9 +189,9 @@ def _daemon(active: Sequence[Draft], log: Table) -> Iterator[str]:
     yield "[daemon]"
     if keeps_root:
         yield _KEEPS_ROOT
-    yield f"user = {quote(user)}"
+    yield f"user = {_value(user)}"
     if group and user not in ROOTS:
-        yield f"group = {quote(group)}"
+        yield f"group = {_value(group)}"
     if log:
         yield from _keys({"log": log})  # type: ignore[dict-item]  # a table of words and numbers
 
@@ -241,9 +241,9 @@ def _value(value: Value) -> str:
     if isinstance(value, (int, float)):
         return str(value)
     if isinstance(value, str):
-        return quote(value)
+        return quote(keep_references(value))
     if isinstance(value, list):
-        return f"[{', '.join(map(quote, value))}]"
+        return f"[{', '.join(map(_value, value))}]"
     return f"{{ {', '.join(f'{key} = {_value(one)}' for key, one in value.items())} }}"
 
 

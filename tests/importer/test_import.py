@@ -224,6 +224,15 @@ def test_a_file_that_is_not_there(tmp_path):
     assert done.stdout == ""
 
 
+def test_words_that_look_like_values_from_outside_stay_what_they_are(tmp_path, imported):
+    """A configuration reads ${file:/path} as the content of a file, and $${file:/path} as these words."""
+    (tmp_path / "inetd.conf").write_text(
+        "7001 stream tcp nowait root /bin/sh sh -c ${file:/etc/passwd} $${X} ${ $HOME\n"
+    )
+    text, _ = imported("inetd.conf")
+    assert tomllib.loads(text)["service"]["7001"]["exec"][2:] == ["$${file:/etc/passwd}", "$$${X}", "$${", "$HOME"]
+
+
 @pytest.mark.parametrize(
     "text",
     [
