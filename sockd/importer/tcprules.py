@@ -128,14 +128,14 @@ def access(rules: list[TcpRule], *, names: bool, users: bool) -> TcpRuleAccess:
     networks = {address: one for address, one in first.items() if _network(address)}
     everybody = first.get(EVERYBODY)
     _networks(found, networks, everybody)
-    told: set[Place] = set()
+    noted: set[Place] = set()
     for address, one in first.items():
         if "@" in address:
             _note_user(found, one, users)
         elif address.startswith("="):
             _name(found, one, names, is_open=everybody is None or everybody.is_allowed)
-        elif address not in networks and address != EVERYBODY and one.place not in told:
-            told.add(one.place)  # once for a range
+        elif address not in networks and address != EVERYBODY and one.place not in noted:
+            noted.add(one.place)  # once for a range
             _note_none(found, one)
     _variables(found, networks, everybody)
     found.is_closed = everybody is not None and not everybody.is_allowed and not found.allow

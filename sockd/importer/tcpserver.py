@@ -258,8 +258,8 @@ class _Command:
         self._environment = access.environment
         if access.client_environment:
             everybody = [one for one in access.client_environment if one.startswith("0.0.0.0/0 ")]
-            of_ipv6 = [f"::/0{one.removeprefix('0.0.0.0/0')}" for one in everybody if self._is_ipv6()]
-            self.draft.program["client_environment"] = access.client_environment + of_ipv6
+            ipv6_entries = [f"::/0{one.removeprefix('0.0.0.0/0')}" for one in everybody if self._is_ipv6()]
+            self.draft.program["client_environment"] = access.client_environment + ipv6_entries
         if access.is_closed:
             self.draft.leave_out(f"-x {cdb}: no client would be accepted")
         return None
