@@ -168,7 +168,7 @@ def _words(line: str) -> tuple[tuple[str, ...], str]:
         verb, what = ("is", "its value") if len(found) == 1 else ("are", "their values")
         return (), f"{', '.join(found)} {verb} the shell's: write {what} in the script, and import again"
     try:
-        return tuple(shlex.split(line)), ""
+        return tuple(shlex.split("".join(map(_without_escapes, _TOKEN.findall(line))))), ""
     except ValueError as error:
         return (), f"cannot be read as a command: {error}"
 
@@ -176,8 +176,16 @@ def _words(line: str) -> tuple[tuple[str, ...], str]:
 def _bare(part: str) -> str:
     """Return what the shell may still replace in a part of a command."""
     if part[0] == '"':
-        return re.sub(r"\\.|[^$`\w{}]", "", part) if re.search(r"(?<!\\)[$`]", part) else "x"
+        inner = re.sub(r"\\.", "", part)
+        return re.sub(r"[^$`\w{}]", "", inner) if "$" in inner or "`" in inner else "x"
     return "x" if part[0] in _QUOTES else part
+
+
+def _without_escapes(part: str) -> str:
+    """Return a part of a command for shlex, which leaves the backslash of "\\$" where it is."""
+    if part[0] != '"':
+        return part
+    return re.sub(r"\\(.)", lambda match: match[1] if match[1] in "$`" else match[0], part, flags=re.DOTALL)
 
 
 def _in_bare(text: str, change: Callable[[str], str]) -> str:

@@ -93,6 +93,7 @@ def line(options="-HR", more="", before=""):
         (line(before="env A=b "), {}, {"environment": ["PATH", "A=b"]}),
         (line("-HR -6"), {"address": "tcp://[::]:7801", "ipv6_only": False}, {}),
         (line(more="2>&1 | logger -t cat &"), {}, {"exec": ["/bin/cat"]}),
+        (line(more=r'"\$HOME \`x" "\\" \$x'), {}, {"exec": ["/bin/cat", "$HOME `x", "\\", "$x"]}),
         (line(more="# the cat"), {}, {"exec": ["/bin/cat"]}),
         (line(more="-c 'a 2>&1 | b; $c' \\; a#b"), {}, {"exec": ["/bin/cat", "-c", "a 2>&1 | b; $c", ";", "a#b"]}),
         (line(before="env - PATH='/usr/bin:/bin' A=/x setuidgid nobody "), {}, {"user": "nobody"}),
@@ -157,6 +158,7 @@ def test_what_is_lost_is_named_with_its_place(converted, script, rules, words):
         (line("-HR -u `id -u x`"), None, "`id is the shell's: write its value in the script"),
         (line("-HR -c $CONNECTIONS"), None, "$CONNECTIONS is the shell's"),
         (line('-HR -l "$A" -c ${B} -u $A'), None, "$A, ${B} are the shell's: write their values in the script"),
+        (line(more=r'"\\$HOME"'), None, "$HOME is the shell's"),
         (line("-HR -Z"), None, "option -Z not recognized; see tcpserver(1)"),
         ("#!/bin/sh\ntcpserver 0 25\n", None, "has no host, port and program"),
         (
