@@ -65,6 +65,11 @@ def quote(text: str) -> str:
     return "".join(mark if mark.isprintable() else _escape(ord(mark)) for mark in quoted)
 
 
+def keep_references(text: str) -> str:
+    """Return a text in which a configuration reads each `${` as what it is, and not as a value from outside."""
+    return text.replace("${", "$${")
+
+
 def quote_key(key: str) -> str:
     """Write one key: bare where TOML allows it, else quoted.
 
@@ -106,4 +111,4 @@ _KINDS: dict[type, str] = {
 }
 
 
-__all__ = ["LONGEST_SHOWN", "nearest", "quote", "quote_key", "show", "suggest"]
+__all__ = ["LONGEST_SHOWN", "keep_references", "nearest", "quote", "quote_key", "show", "suggest"]

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal, get_origin
 
 from sockd.config.convert import allowed, field_types
-from sockd.config.substitute import hide
+from sockd.config.substitute import as_written
 from sockd.errors import ConfigurationError
 from sockd.settings import Duration, LogSettings, Settings, Size, toml_key
 from sockd.settings.service import KINDS, ServiceSettings
@@ -89,7 +89,7 @@ def _value(value: object, about: About) -> str:
     if isinstance(value, tuple):
         return f"[{', '.join(_value(item, about) for item in value)}]"
     if about.get("parse"):
-        return _text(hide(str(value)))
+        return _text(as_written(str(value)))
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, Size):
@@ -100,7 +100,7 @@ def _value(value: object, about: About) -> str:
         given = ((field, getattr(value, field.name)) for field in fields(value))
         parts = (f"{toml_key(field.name)} = {_value(one, field.metadata)}" for field, one in given if one is not None)
         return f"{{ {', '.join(parts)} }}"
-    return _text(hide(value)) if isinstance(value, str) else str(value)
+    return _text(as_written(value)) if isinstance(value, str) else str(value)
 
 
 def _text(value: str) -> str:

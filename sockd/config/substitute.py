@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from sockd.errors import SockdError
 from sockd.files import trusted
 from sockd.lazy import pattern
-from sockd.text import suggest
+from sockd.text import keep_references, suggest
 from sockd.values import dataclass
 
 if TYPE_CHECKING:
@@ -157,8 +157,18 @@ def hide(text: str) -> str:
     return text
 
 
+def as_written(text: str) -> str:
+    """Return a text as a configuration has it: what is written in place of each secret, and a plain `${` as `$${`."""
+    for value, reference in _longest_first():
+        if text == value:
+            return reference
+        if len(value) >= SHORTEST_HIDDEN and value in text:
+            return reference.join(map(as_written, text.split(value)))
+    return keep_references(text)
+
+
 def _longest_first() -> Iterator[tuple[str, str]]:
     yield from sorted(_secrets.items(), key=lambda pair: -len(pair[0]))
 
 
-__all__ = ["Unresolved", "expand", "hide", "substitute"]
+__all__ = ["Unresolved", "as_written", "expand", "hide", "substitute"]

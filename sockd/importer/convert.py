@@ -13,7 +13,7 @@ from sockd.importer import inetd_conf, systemd_socket, tcpserver, xinetd
 from sockd.importer.model import Note, Place
 from sockd.importer.program import TCPMUX
 from sockd.settings.builtin import BUILTINS
-from sockd.text import quote
+from sockd.text import keep_references, quote
 
 if TYPE_CHECKING:
     from sockd.importer.files import SourceFiles
@@ -79,9 +79,11 @@ def convert(sources: SourceFiles, host: Host, accept: Try, *, with_disabled: boo
         notes += more
     has_families = bool(drafts)
     for file, text in sources.tcpserver:
-        drafts += tcpserver.parse(text, file, host, sources.read_rules)
+        found, more = tcpserver.parse(text, file, host, sources.read_rules)
+        drafts += found
+        notes += more
     if sources.rules and not sources.tcpserver:
-        name, _ = next(iter(sources.rules.values()))
+        name, _ = sources.rules[0]
         notes.append(Note(Place(name, 1), "rules alone serve nothing; name the script that starts tcpserver -x, too"))
     drafts += [systemd_socket.translate(pair, host) for pair in sources.units]
     found, more, log = xinetd.services(sources.xinetd, host)
@@ -187,9 +189,9 @@ def _daemon(active: Sequence[Draft], log: Table) -> Iterator[str]:
     yield "[daemon]"
     if keeps_root:
         yield _KEEPS_ROOT
-    yield f"user = {quote(user)}"
+    yield f"user = {_value(user)}"
     if group and user not in ROOTS:
-        yield f"group = {quote(group)}"
+        yield f"group = {_value(group)}"
     if log:
         yield from _keys({"log": log})  # type: ignore[dict-item]  # a table of words and numbers
 
@@ -239,9 +241,9 @@ def _value(value: Value) -> str:
     if isinstance(value, (int, float)):
         return str(value)
     if isinstance(value, str):
-        return quote(value)
+        return quote(keep_references(value))
     if isinstance(value, list):
-        return f"[{', '.join(map(quote, value))}]"
+        return f"[{', '.join(map(_value, value))}]"
     return f"{{ {', '.join(f'{key} = {_value(one)}' for key, one in value.items())} }}"
 
 

@@ -24,7 +24,7 @@ from sockd.importer.tcpserver import SCRIPT
 from sockd.importer.xinetd_conf import Include, Item, parse
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
 FORMATS = ("auto", *FAMILIES, "xinetd", "tcpserver", "systemd")
 MAX_FILE_BYTES = 16 * 1024 * 1024  # as for sockd.toml: a device or a log given by mistake is larger
@@ -49,7 +49,7 @@ class SourceFiles:
         xinetd: entries of xinetd's files, in the order in which it reads them.
         dialect: of inetd.conf, a key of FAMILIES.
         tcpserver: name and text of each script that starts tcpserver.
-        rules: name and text of the rules of tcpserver that were named, by the base of their names.
+        rules: name and text of the rules of tcpserver that were named.
         units: of each socket unit.
         notes: on files that were skipped.
     """
@@ -58,18 +58,21 @@ class SourceFiles:
     inetd: list[tuple[str, str]] = field(default_factory=list)
     xinetd: list[Item] = field(default_factory=list)
     tcpserver: list[tuple[str, str]] = field(default_factory=list)
-    rules: dict[str, tuple[str, str]] = field(default_factory=dict)
+    rules: list[tuple[str, str]] = field(default_factory=list)
     units: list[UnitPair] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
 
     def read_rules(self, cdb: str) -> tuple[str, str] | None:
-        """Return name and text of the rules that a cdb was made from: by its name, beside it or among those read."""
+        """Return name and text of the rules that a cdb was made from: beside it, or the only ones read of its name."""
         source = cdb.removesuffix(".cdb")
+        if not source:
+            return None
         for name in (source, f"{source}.rules", f"{source}.txt"):
-            if found := self.rules.get(os.path.basename(name)):
-                return found
             if name != cdb and os.path.isfile(name):
                 return name, _text(name)
+            found = [one for one in self.rules if os.path.basename(one[0]) == os.path.basename(name)]
+            if len(found) == 1:
+                return found[0]
         return None
 
 
@@ -126,6 +129,9 @@ class _Reader:
         if self._form in ("auto", "systemd") and path.endswith(SOCKET):
             self.sources.units.append(_with_service(path, text))
             return
+        if self._form == "systemd" or (self._form == "auto" and path.endswith(".service")):
+            self.sources.notes.append(Note(Place(path, 1), "is read with its socket; name the .socket file"))
+            return
         if self._form == "tcpserver" or (self._form == "auto" and (SCRIPT.search(text) or RULE.match(_head(text)))):
             self._tcpserver(path, text)
             return
@@ -143,7 +149,7 @@ class _Reader:
         if SCRIPT.search(text):
             self.sources.tcpserver.append((path, text))
         else:
-            self.sources.rules[os.path.basename(path)] = path, text
+            self.sources.rules.append((path, text))
 
     def _include(self, item: Include) -> None:
         if not os.path.exists(item.path):
@@ -156,25 +162,53 @@ class _Reader:
 
 def _head(text: str) -> str:
     """Return the first line that says something."""
-    return next((line for line in text.splitlines() if line.strip() and not line.startswith("#")), "")
+    return next((line for line in text.split("\n") if line.strip() and not line.startswith("#")), "")
 
 
 def _with_service(path: str, text: str) -> UnitPair:
     """Read what belongs to a socket unit: its service, found by its name or Service=, and their drop-ins."""
-    socket = Unit(path, [(path, text), *_drop_ins(path)])
-    name = socket.service_name()
-    service = os.path.join(os.path.dirname(path), name)
-    places = [service, *(os.path.join(directory, name) for directory in UNIT_DIRECTORIES)]
+    directories = _unit_directories(path)
+    socket = Unit(path, [(path, text), *_drop_ins(path, directories)])
+    places = (os.path.join(directory, socket.service_name()) for directory in (*directories, *UNIT_DIRECTORIES))
     found = next((place for place in places if os.path.isfile(place)), "")
-    return UnitPair(socket, Unit(found, [(found, _text(found)), *_drop_ins(found)]) if found else None)
+    service = Unit(found, [(found, _text(found)), *_drop_ins(found, directories)]) if found else None
+    return UnitPair(socket, service)
 
 
-def _drop_ins(path: str) -> list[tuple[str, str]]:
-    """Read the files of UNIT.d, in the order of their names; systemd.unit(5)."""
-    directory = f"{path}.d"
-    names = sorted(os.listdir(directory)) if os.path.isdir(directory) else []
-    return [(whole, _text(whole)) for name in names if os.path.isfile(whole := os.path.join(directory, name))
-            and name.endswith(".conf")]  # fmt: skip
+def _unit_directories(path: str) -> tuple[str, ...]:
+    """Return where files of a unit are looked for: all of systemd's for one of them, the first of which decides."""
+    own = os.path.dirname(path)
+    return UNIT_DIRECTORIES if os.path.abspath(own) in map(os.path.abspath, UNIT_DIRECTORIES) else (own,)
+
+
+def _drop_ins(path: str, directories: Sequence[str]) -> list[tuple[str, str]]:
+    """Read the files of UNIT.d, in the order of their names; of one name, the one of the first directory counts.
+
+    Also those of `foo-.socket.d` for foo-bar.socket, of `foo@.service.d` for an instance, and of `socket.d` for all.
+    Source: systemd.unit(5).
+    """
+    found: dict[str, str] = {}
+    for unit in _names_of_drop_ins(os.path.basename(path)):
+        for directory in directories:
+            whole = os.path.join(directory, f"{unit}.d")
+            for name in os.listdir(whole) if os.path.isdir(whole) else []:
+                if name.endswith(".conf") and os.path.exists(one := os.path.join(whole, name)):
+                    found.setdefault(name, one)
+    chosen = [found[name] for name in sorted(found)]
+    return [(one, _text(one)) for one in chosen if os.path.isfile(one)]  # a link to /dev/null removes one
+
+
+def _names_of_drop_ins(unit: str) -> Iterator[str]:
+    """Yield the names under which a unit has drop-ins, the most specific first."""
+    name, _, kind = unit.rpartition(".")
+    yield unit
+    prefix, at, _ = name.partition("@")
+    if at and name != f"{prefix}@":
+        yield f"{prefix}@.{kind}"
+    parts = prefix.split("-")
+    for length in range(len(parts) - 1, 0, -1):
+        yield f"{'-'.join(parts[:length])}-.{kind}"
+    yield kind
 
 
 def _text(path: str) -> str:

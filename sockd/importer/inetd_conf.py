@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sockd.importer.model import Draft, Note, Place
+from sockd.importer.model import Draft, Note, Place, numbered_lines
 from sockd.importer.program import AT_ONCE, TCPMUX, external, internal, pass_socket
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def parse(text: str, file: str, dialect: str, host: Host) -> tuple[list[Draft], 
 
 def _entries(text: str, file: str) -> Iterator[Entry]:
     open_entry: Entry | None = None
-    for number, line in enumerate(text.splitlines(), 1):
+    for place, line in numbered_lines(text, file):
         is_more = open_entry is not None and line[:1] in (" ", "\t") and line.strip()
         words, quoted = _split(line)
         if open_entry is not None and is_more:
@@ -89,7 +89,7 @@ def _entries(text: str, file: str) -> Iterator[Entry]:
             continue
         if open_entry is not None:
             yield open_entry
-        open_entry = _begin(line, words, quoted, Place(file, number))
+        open_entry = _begin(line, words, quoted, place)
     if open_entry is not None:
         yield open_entry
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 Value: TypeAlias = str | int | float | bool | list[str] | dict[str, str | int | list[str]]
 Table: TypeAlias = dict[str, Value]
@@ -25,6 +25,11 @@ class Place:
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}"
+
+
+def numbered_lines(text: str, file: str) -> Iterator[tuple[Place, str]]:
+    """Yield lines, which end at a newline alone: str.splitlines() also ends one at a form feed within a comment."""
+    return ((Place(file, number), line.removesuffix("\r")) for number, line in enumerate(text.split("\n"), 1))
 
 
 @dataclass(frozen=True)

@@ -99,10 +99,11 @@ def rules(only_from: Iterable[Client], no_access: Iterable[Client]) -> tuple[lis
     Returns:
         allow and deny.
     """
-    return [_text(one) for one in dict.fromkeys(only_from)], [_text(one) for one in dict.fromkeys(no_access)]
+    return [written(one) for one in dict.fromkeys(only_from)], [written(one) for one in dict.fromkeys(no_access)]
 
 
-def _text(one: Client) -> str:
+def written(one: Client) -> str:
+    """Return a client as [[listen]] has it: a single address without the length of its prefix."""
     if isinstance(one, ClientName):
         return one
     return str(one.network_address) if one.prefixlen == one.max_prefixlen else str(one)

@@ -13,7 +13,7 @@ import re
 from typing import TYPE_CHECKING
 
 from sockd.importer.program import pass_socket
-from sockd.importer.systemd_unit import seconds, size, words
+from sockd.importer.systemd_unit import seconds, size, specifier, words
 from sockd.units import format_duration, format_size
 
 if TYPE_CHECKING:
@@ -26,13 +26,16 @@ SPANS = {"LimitCPU": "cpu", "RuntimeMaxSec": "wall"}
 """Keys of `limits`; of soft:hard, the soft one."""
 WITHOUT_EFFECT = (
     "Description", "Documentation", "After", "Before", "Wants", "PartOf", "DefaultDependencies", "Requires",
-    "CollectMode", "StandardInput", "StandardOutput", "StandardError", "IPAddressAllow", "IPAddressDeny", "Group",
-    "KillMode", "RemainAfterExit", "SyslogIdentifier",
+    "CollectMode", "StandardInput", "StandardOutput", "StandardError", "Group", "KillMode",
+    "RemainAfterExit", "SyslogIdentifier",
 )  # fmt: skip
 """What does not change what a client meets, or is read elsewhere."""
 TYPES = ("simple", "exec", "oneshot", "idle")
 """Of services that stay with the process that was started."""
+OTHER_ROOTS = ("RootDirectory", "RootImage")
+"""With them, even the path of the program means another file."""
 _VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
+_TWO_COMMANDS = re.compile(r"\s;(?=\s|$)")
 _PREFIXES = "@-:+!|"
 
 
@@ -103,7 +106,7 @@ class _Service:
             text = output
         if text in ("inherit", "socket"):
             return "socket"
-        if kind in ("file", "append", "truncate") and os.path.isabs(path):
+        if kind in ("file", "append", "truncate") and os.path.isabs(path) and not specifier(path):
             return path
         if text not in ("journal", "syslog", "kmsg", "null", "journal+console", "kmsg+console"):
             self._draft.lose(f"StandardError={text}: it goes to the log of sockd", self._place("StandardError"))
@@ -117,6 +120,8 @@ class _Service:
     def _read(self, one: UnitSetting) -> None:
         try:
             is_known = self._limit(one) or self._word(one)
+            if is_known and one.key != "ExecStart" and (other := specifier(one.value)):
+                raise ValueError(f"{other} is replaced by systemd; write its value")
         except ValueError as error:
             self._draft.leave_out(f"{one}: {error}", one.place)
         else:
@@ -153,6 +158,8 @@ class _Service:
             raise ValueError("sockd makes no users; add one with User=, and import again")
         elif one.key == "Type" and one.value not in TYPES:
             raise ValueError("sockd waits for the program that it starts, and for no other")
+        elif one.key in OTHER_ROOTS:
+            raise ValueError("sockd changes the root of no program; leave the service with systemd")
         else:
             return one.key in ("Type", "DynamicUser", "ExecStart")
         return True
@@ -171,6 +178,8 @@ class _Service:
             )
         line = commands[0]
         try:
+            if _TWO_COMMANDS.search(line.value):
+                raise ValueError("two commands; sockd starts one program")
             path, *rest = words(line.value)
             prefix = path[: len(path) - len(path.lstrip(_PREFIXES))]
             if {*prefix} & {*"+!|"}:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from sockd.importer import systemd_service
 from sockd.importer.model import Draft, Place
 from sockd.importer.networks import without
-from sockd.importer.systemd_unit import seconds, size, truth
+from sockd.importer.systemd_unit import seconds, size, specifier, truth
 from sockd.units import format_duration
 
 if TYPE_CHECKING:
@@ -34,8 +34,11 @@ DEFAULT_MODE = "0666"
 """SocketMode."""
 WITHOUT_EFFECT = {
     "Unit": ("Description", "Documentation", "After", "Before", "Wants", "PartOf", "DefaultDependencies"),
-    "Socket": ("Accept", "Service", "MaxConnections", "SocketMode", "FileDescriptorName", "RemoveOnStop"),
-}
+    "Socket": (
+        "Accept", "Service", "MaxConnections", "SocketMode", "FileDescriptorName", "RemoveOnStop", "IPAddressAllow",
+        "IPAddressDeny",
+    ),
+}  # fmt: skip
 """What does not change what a client meets, or is read elsewhere."""
 SYMBOLIC = {
     "any": ("0.0.0.0/0", "::/0"),
@@ -63,7 +66,7 @@ def translate(pair: UnitPair, host: Host) -> Draft:
         draft.leave_out(f"{service} was not found, beside it or where systemd looks; put it beside {unit.name}.socket")
     else:
         systemd_service.translate(draft, pair.service, host, accepts=accepts)
-    _filter(draft, [one for two in (unit, pair.service) if two for one in two.settings])
+    _filter(draft, unit.settings)
     return draft
 
 
@@ -80,7 +83,7 @@ class _Socket:
             self._read(one)
         if not draft.addresses and not draft.is_left_out:
             draft.leave_out("has no ListenStream=, ListenDatagram= or ListenSequentialPacket=")
-        if any(address.startswith("unix") for address in draft.addresses):
+        if any(address.startswith("unix") and ":@" not in address for address in draft.addresses):
             draft.listen["mode"] = unit.last("Socket", "SocketMode") or DEFAULT_MODE
         if accepts:
             self._limit()
@@ -94,10 +97,12 @@ class _Socket:
             "SendBuffer": ("send_buffer", _bytes), "BindIPv6Only": ("ipv6_only", _only_ipv6),
             "DeferAcceptSec": ("defer_accept", _span), "MaxConnectionsPerSource": ("max_connections_per_source", int),
         }  # fmt: skip
-        if one.section == "Install" or one.key in (*WITHOUT_EFFECT.get(one.section, ()), *FILTERS):
+        if one.section == "Install" or one.key in WITHOUT_EFFECT.get(one.section, ()):
             return
         if one.section == "Socket" and one.key in LISTENS:
             self._listen(one)
+        elif one.section == "Socket" and specifier(one.value):
+            self._draft.leave_out(f"{one}: {specifier(one.value)} is replaced by systemd; write its value", one.place)
         elif one.section == "Socket" and one.key in OTHER_LISTENS:
             self._draft.leave_out(f"{one}: sockd serves streams, datagrams and packets", one.place)
         elif one.section == "Socket" and one.key.startswith("KeepAlive"):
@@ -118,10 +123,9 @@ class _Socket:
         at_port, at_path = LISTENS[one.key]
         if self._accepts and one.key == "ListenDatagram":
             self._draft.leave_out(f"{one}: Accept=yes is for connections; systemd ignores it here", one.place)
-        elif "%" in one.value or one.value.startswith(("@", "vsock:")):
-            text = "a specifier, an abstract name or a vsock; write a path or a port"
-            self._draft.leave_out(f"{one}: is {text}", one.place)
-        elif one.value.startswith("/"):
+        elif "%" in one.value or one.value.startswith("vsock:"):
+            self._draft.leave_out(f"{one}: is a specifier or a vsock; write a path or a port", one.place)
+        elif one.value.startswith(("/", "@")):
             self._draft.addresses.append(f"{at_path}:{one.value}")
         elif not at_port:
             self._draft.leave_out(f"{one}: is not a path", one.place)
@@ -163,10 +167,13 @@ MANUALS = {"Socket": "systemd.socket(5)", "Service": "systemd.exec(5) and system
 
 
 def _filter(draft: Draft, settings: Iterable[UnitSetting]) -> None:
-    """Set allow and deny: in systemd, who is allowed is so although denied."""
+    """Set allow and deny: in systemd, who is allowed is so although denied.
+
+    Those of a service do not hold for sockets that systemd passes to it.
+    """
     found: dict[str, list[Network]] = {"IPAddressAllow": [], "IPAddressDeny": []}
     for one in settings:
-        for word in one.value.split() if one.key in FILTERS else ():
+        for word in one.value.split() if one.section == "Socket" and one.key in FILTERS else ():
             try:
                 found[one.key] += (ipaddress.ip_network(text) for text in SYMBOLIC.get(word, (word,)))
             except ValueError:
@@ -177,9 +184,8 @@ def _filter(draft: Draft, settings: Iterable[UnitSetting]) -> None:
         draft.listen |= {"allow": [str(one) for one in allowed]} if allowed else {}
         if not allowed:
             draft.leave_out("IPAddressDeny=any: no client would be accepted")
-    elif denied:
-        rest = (part for one in denied for part in without(one, allowed))
-        draft.listen["deny"] = [str(one) for one in rest]
+    elif rest := [str(part) for one in denied for part in without(one, allowed)]:
+        draft.listen["deny"] = rest
 
 
 def _bytes(text: str) -> int:

@@ -12,7 +12,7 @@ import re
 import shlex
 from typing import TYPE_CHECKING
 
-from sockd.importer.model import Place
+from sockd.importer.model import Place, numbered_lines
 from sockd.values import dataclass
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ SOCKET = ".socket"
 TRUE, FALSE = ("1", "yes", "y", "true", "t", "on"), ("0", "no", "n", "false", "f", "off")
 """Whatever their case."""
 _SPECIFIER = re.compile(r"%(.?)")
+_ESCAPE = re.compile(r"\\(.?)")
+"""systemd.syntax(7): of a blank, of a byte in numbers, and others."""
 _INFINITE = "infinity"
 _SPANS = {
     "": 1, "s": 1, "sec": 1, "second": 1, "seconds": 1, "ms": 0.001, "msec": 0.001, "us": 1e-6, "usec": 1e-6,
@@ -81,7 +83,15 @@ class Unit:
             elif value:
                 self.settings.append(UnitSetting(place, section, key, value))
             else:
-                self.settings = [one for one in self.settings if (one.section, one.key) != (section, key)]
+                self._reset(section, key)
+
+    def _reset(self, section: str, key: str) -> None:
+        """Drop what a setting was until now; an empty one of the sockets drops those of every kind."""
+        is_listen = section == "Socket" and key.startswith("Listen")
+        self.settings = [
+            one for one in self.settings
+            if one.section != section or not (one.key.startswith("Listen") if is_listen else one.key == key)
+        ]  # fmt: skip
 
     def last(self, section: str, key: str) -> str:
         """Return the value of a setting that the last line decides; empty if there is none."""
@@ -107,28 +117,37 @@ class UnitPair:
 
 def _lines(file: str, text: str) -> Iterator[tuple[Place, str]]:
     """Yield lines that say something, with those that a backslash continues; comments may stand between these."""
-    joined, first = "", 0
-    for number, line in enumerate(text.splitlines(), 1):
+    joined, first = "", Place(file, 0)
+    for place, line in numbered_lines(text, file):
         if line.lstrip()[:1] in ("#", ";") or (not joined and not line.strip()):
             continue
-        first = first if joined else number
+        first = first if joined else place
         joined += f"{line[:-1]} " if line.endswith("\\") else line
         if not line.endswith("\\"):
-            yield Place(file, first), joined.strip()
+            yield first, joined.strip()
             joined = ""
+    if joined.strip():
+        yield first, joined.strip()
 
 
 # ---- values
+
+
+def specifier(text: str) -> str:
+    """Return the first specifier, such as %i; empty: there is none."""
+    return next((match[0] for match in _SPECIFIER.finditer(text) if match[1] != "%"), "")
 
 
 def words(text: str) -> list[str]:
     """Split a value at blanks outside of quotes; a %% becomes %.
 
     Raises:
-        ValueError: a quote has no end, or there is a specifier, which only systemd can replace.
+        ValueError: a quote has no end, there is a specifier, which only systemd can replace, or one of its escapes.
     """
-    if other := next((match[0] for match in _SPECIFIER.finditer(text) if match[1] != "%"), ""):
+    if other := specifier(text):
         raise ValueError(f"{other} is replaced by systemd; write its value")
+    if other := next((match[0] for match in _ESCAPE.finditer(text) if match[1] not in "\"'\\"), ""):
+        raise ValueError(f"{other} is an escape of systemd; write the character itself")
     return [word.replace("%%", "%") for word in shlex.split(text)]
 
 
@@ -169,4 +188,4 @@ def size(text: str) -> int | None:
     return int(match[1]) << 10 * " KMGT".index(match[2] or " ")
 
 
-__all__ = ["SOCKET", "Unit", "UnitPair", "UnitSetting", "seconds", "size", "truth", "words"]
+__all__ = ["SOCKET", "Unit", "UnitPair", "UnitSetting", "seconds", "size", "specifier", "truth", "words"]

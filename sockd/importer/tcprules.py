@@ -10,24 +10,18 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from typing import TYPE_CHECKING
 
 from sockd.importer.model import Note, Place
-from sockd.importer.networks import without
+from sockd.importer.networks import without, written
 from sockd.settings.networks import ClientName, read_client
 from sockd.values import dataclass, field
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from sockd.settings.networks import Network
 
 EVERYBODY = ""
 """The address of the rule for all others."""
 HIGHEST = 255
 """Of a range; tcprules cuts it there."""
 RULE = re.compile(r"^[^:\s]*:(?:allow|deny)\b")
-_RANGE = re.compile(r"(?P<head>.*?)(?P<low>\d{1,9})-(?P<high>\d{1,9})(?P<tail>(?:\..*)?)")
+_NUMBER = re.compile(r"[0-9]{0,9}")
 _VARIABLE = re.compile(r",(?P<name>[^=,]+)=(?P<quote>.)(?P<value>.*?)(?P=quote)", re.DOTALL)
 _PREFIX = re.compile(r"(?:\d{1,3}\.){1,3}|(?:\d{1,3}\.){3}\d{1,3}")
 
@@ -70,40 +64,53 @@ def parse(text: str, file: str) -> tuple[list[TcpRule], list[Note]]:
     """
     rules: list[TcpRule] = []
     notes: list[Note] = []
-    for number, line in enumerate((line.rstrip(" \t") for line in text.splitlines()), 1):
+    for number, line in enumerate((line.rstrip(" \t") for line in text.split("\n")), 1):
         place = Place(file, number)
         if not line or line.startswith("#"):
             continue
         address, colon, instructions = line.partition(":")
         if not colon:
             notes.append(Note(place, f"{line!r} has no colon; tcprules skips it"))
-        elif (found := _instructions(instructions)) is None:
-            text = f"{line!r} is not a rule, and tcprules refuses the file; write ADDRESS:allow, or ADDRESS:deny"
-            notes.append(Note(place, text, leaves_out=True))
         else:
-            rules += (TcpRule(place, one, *found) for one in _expand(address))
+            try:
+                is_allowed, variables = _instructions(instructions)
+                rules += (TcpRule(place, one, is_allowed, variables) for one in _expand(address))
+            except ValueError:
+                text = f"{line!r} is not a rule, and tcprules refuses the file; write ADDRESS:allow, or ADDRESS:deny"
+                notes.append(Note(place, text, leaves_out=True))
     return rules, notes
 
 
-def _instructions(text: str) -> tuple[bool, tuple[str, ...]] | None:
+def _instructions(text: str) -> tuple[bool, tuple[str, ...]]:
+    """Return whether clients are accepted, and their variables; raises ValueError."""
     word = "allow" if text.startswith("allow") else "deny"
-    if not text.startswith(word):
-        return None
     position, variables = len(word), []
     while match := _VARIABLE.match(text, position):
         variables.append(f"{match['name']}={match['value']}")
         position = match.end()
-    return (word == "allow", tuple(variables)) if position == len(text) else None
+    if not text.startswith(word) or position != len(text):
+        raise ValueError(f"{text} is no instruction")
+    return word == "allow", tuple(variables)
 
 
-def _expand(address: str) -> Iterator[str]:
-    """Yield the addresses of a range; addresses of names and users have none."""
-    match = _RANGE.fullmatch(address)
-    if match is None or "=" in address or "@" in address:
-        yield address
-        return
-    for number in range(int(match["low"]), min(int(match["high"]), HIGHEST) + 1):
-        yield f"{match['head']}{number}{match['tail']}"
+def _expand(address: str) -> list[str]:
+    """Return the addresses of a range, as doaddressdata() of tcprules.c; those of names and users have none.
+
+    A number that is missing is 0, and only the first dash counts.
+
+    Raises:
+        ValueError: there is no number beside the dash, which tcprules refuses.
+    """
+    low, dash, high = address.partition("-")
+    if not dash or "=" in address or "@" in address:
+        return [address]
+    head, dot, first = low.rpartition(".")
+    last, *tail = high.split(".", 1)
+    if not (_NUMBER.fullmatch(first) and _NUMBER.fullmatch(last)):
+        raise ValueError(f"{address} is not a range")
+    behind = "".join(f".{rest}" for rest in tail)
+    numbers = range(int(first or 0), min(int(last or 0), HIGHEST) + 1)
+    return [f"{head}{dot}{number}{behind}" for number in numbers]
 
 
 def access(rules: list[TcpRule], *, names: bool, users: bool) -> TcpRuleAccess:
@@ -118,22 +125,27 @@ def access(rules: list[TcpRule], *, names: bool, users: bool) -> TcpRuleAccess:
     first: dict[str, TcpRule] = {}
     for one in rules:
         first.setdefault(one.address, one)
-    networks = {address: one for address, one in first.items() if _PREFIX.fullmatch(address)}
+    networks = {address: one for address, one in first.items() if _network(address)}
     everybody = first.get(EVERYBODY)
     _networks(found, networks, everybody)
+    noted: set[Place] = set()
     for address, one in first.items():
         if "@" in address:
             _note_user(found, one, users)
         elif address.startswith("="):
             _name(found, one, names, is_open=everybody is None or everybody.is_allowed)
-        elif address not in networks and address != EVERYBODY:
-            found.notes.append(Note(one.place, f"{address} matches nobody: write an IPv4 address, or numbers and dots"))
+        elif address not in networks and address != EVERYBODY and one.place not in noted:
+            noted.add(one.place)  # once for a range
+            _note_none(found, one)
     _variables(found, networks, everybody)
     found.is_closed = everybody is not None and not everybody.is_allowed and not found.allow
     return found
 
 
 def _network(address: str) -> ipaddress.IPv4Network | None:
+    """Return the network of an address, or of a prefix with its dot; None: it is none, as for 010.1. and 300."""
+    if _PREFIX.fullmatch(address) is None:
+        return None
     parts = address.removesuffix(".").split(".")
     text = ".".join([*parts, *["0"] * (4 - len(parts))])
     try:
@@ -148,16 +160,21 @@ def _networks(found: TcpRuleAccess, rules: dict[str, TcpRule], everybody: TcpRul
     is_open = everybody is None or everybody.is_allowed
     allowed = [network for network, one in by_network.items() if one.is_allowed]
     if not is_open:
-        found.allow += (_text(one) for one in allowed)
+        found.allow += (written(one) for one in allowed)
     for network, one in by_network.items():
         within = is_open or any(network.subnet_of(other) for other in allowed)
         if not one.is_allowed and within:
             inner = [other for other in allowed if other.subnet_of(network)]
-            found.deny += (_text(rest) for rest in without(network, inner))
+            found.deny += (written(rest) for rest in without(network, inner))
 
 
-def _text(network: Network) -> str:
-    return str(network.network_address) if network.prefixlen == network.max_prefixlen else str(network)
+def _note_none(found: TcpRuleAccess, rule: TcpRule) -> None:
+    """Note an address that is none for tcprules of ucspi-tcp; that of ucspi-tcp6 reads the length of a prefix."""
+    text = "matches nobody: write an IPv4 address, or numbers and dots"
+    is_length = "/" in rule.address
+    if is_length:
+        text = "is a network for ucspi-tcp6, and matches nobody for ucspi-tcp; write numbers and dots, as in 10.1."
+    found.notes.append(Note(rule.place, f"{rule.address} {text}", leaves_out=is_length and not rule.is_allowed))
 
 
 def _note_user(found: TcpRuleAccess, rule: TcpRule, users: bool) -> None:
@@ -190,7 +207,8 @@ def _name(found: TcpRuleAccess, rule: TcpRule, names: bool, *, is_open: bool) ->
         found.notes.append(Note(rule.place, f"{what}: {text}"))
     if not rule.is_allowed:
         found.deny.append(client)
-        found.notes.append(Note(rule.place, f"{what} is followed before rules that accept a network"))
+        text = "is followed before rules that accept a network, and for confirmed names alone"
+        found.notes.append(Note(rule.place, f"{what} {text}"))
     elif found.deny:
         found.notes.append(Note(rule.place, f"{what}: who is in a denied network is denied, whatever its name"))
     if rule.is_allowed and not is_open:
@@ -207,8 +225,8 @@ def _variables(found: TcpRuleAccess, rules: dict[str, TcpRule], everybody: TcpRu
     found.client_environment = [f"0.0.0.0/0 {entry}" for entry in common]
     for network, one in accepted.items():
         hides = common or any(other.variables for larger, other in accepted.items() if network.subnet_of(larger))
-        entries = [f"{_text(network)} {entry}" for entry in one.variables]
-        found.client_environment += entries or ([_text(network)] if hides else [])
+        entries = [f"{written(network)} {entry}" for entry in one.variables]
+        found.client_environment += entries or ([written(network)] if hides else [])
 
 
 __all__ = ["RULE", "TcpRule", "TcpRuleAccess", "access", "parse"]

@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from sockd.importer.model import Note, Place
+from sockd.importer.model import Note, Place, numbered_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -77,9 +77,9 @@ def parse(text: str, file: str) -> Iterator[Item]:
 
 
 def _lines(text: str, file: str) -> Iterator[tuple[Place, str]]:
-    for number, line in enumerate(text.splitlines(), 1):
+    for place, line in numbered_lines(text, file):
         if line.strip() and not line.lstrip().startswith("#"):
-            yield Place(file, number), line
+            yield place, line
 
 
 def _section(place: Place, words: list[str], lines: Iterator[tuple[Place, str]]) -> Iterator[Item]:

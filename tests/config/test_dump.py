@@ -9,6 +9,7 @@ import pytest
 
 from sockd.config.command_line import from_command_line
 from sockd.config.load import dump, loads
+from sockd.config.substitute import as_written
 from sockd.errors import ConfigurationError
 from sockd.settings import DaemonSettings, Duration, LogSettings, Settings, Size
 from sockd.settings.address import Address
@@ -98,6 +99,22 @@ def test_texts_that_need_care_read_back():
     text = dump(settings)
     assert all(line.isprintable() for line in text.split("\n"))
     assert loads(text, name="x") == settings
+
+
+@pytest.mark.parametrize("word", ["echo ${X}", "$${X}", "$$${", "${", "${file:/etc/shadow}", "$X"])
+def test_what_looks_like_a_value_from_outside_reads_back_as_it_is(word):
+    """sockd.config.substitute reads ${X} as a variable of the environment, and $${X} as ${X}."""
+    settings = Settings(
+        listen=(ListenSettings(addresses=addresses("tcp://:1"), service="a"),),
+        service={"a": ServiceSettings(exec=("/bin/sh", "-c", word), user="root")},
+    )
+    assert loads(dump(settings), name="x") == settings
+
+
+def test_a_secret_is_hidden_beside_a_brace(monkeypatch):
+    monkeypatch.setattr("sockd.config.substitute._secrets", {"se${cret": "${file:/s}"})
+    assert as_written("a ${X} se${cret ${Y}") == "a $${X} ${file:/s} $${Y}"
+    assert as_written("se${cret") == "${file:/s}"
 
 
 def test_what_toml_cannot_hold_is_refused():

@@ -224,6 +224,30 @@ def test_a_file_that_is_not_there(tmp_path):
     assert done.stdout == ""
 
 
+def test_words_that_look_like_values_from_outside_stay_what_they_are(tmp_path, imported):
+    """A configuration reads ${file:/path} as the content of a file, and $${file:/path} as these words."""
+    (tmp_path / "inetd.conf").write_text(
+        "7001 stream tcp nowait root /bin/sh sh -c ${file:/etc/passwd} $${X} ${ $HOME\n"
+    )
+    text, _ = imported("inetd.conf")
+    assert tomllib.loads(text)["service"]["7001"]["exec"][2:] == ["$${file:/etc/passwd}", "$$${X}", "$${", "$HOME"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "# an old one: {mark}7001 stream tcp nowait root /bin/cat cat\n",
+        "# an old one: {mark}service x\n{{\ntype = UNLISTED\nport = 7001\nsocket_type = stream\nwait = no\n"
+        "user = root\nserver = /bin/cat\n}}\n",
+    ],
+)
+@pytest.mark.parametrize("mark", ["\f", "\v", "\x1c", "\x85", "\u2028"])
+def test_a_comment_ends_at_a_newline_alone(tmp_path, text, mark):
+    """As for fgets(3); str.splitlines() would make the rest of the comment a service."""
+    (tmp_path / "old.conf").write_text(text.format(mark=mark))
+    assert convert(read([str(tmp_path / "old.conf")]), Host(access_rule=""), lambda text: None).served == 0
+
+
 def test_nothing_to_serve(tmp_path):
     (tmp_path / "inetd.conf").write_text("#echo stream tcp nowait root internal\n")
     done = run(BIN / "sockctl", "import", "inetd.conf", cwd=tmp_path)

@@ -125,6 +125,8 @@ PLAIN = "[Service]\nExecStart=/bin/cat\nStandardInput=socket\n"
     [
         ("ListenDatagram=127.0.0.1:7903", "udp://127.0.0.1:7903"),
         ("ListenDatagram=/run/d", "unixgram:/run/d"),
+        ("ListenDatagram=@d", "unixgram:@d"),
+        ("ListenStream=@d", "unix:@d"),
         ("ListenStream=127.0.0.1:7903", "tcp://127.0.0.1:7903"),
         ("ListenSequentialPacket=/run/d", "unixpacket:/run/d"),
     ],
@@ -134,6 +136,7 @@ def test_a_socket_for_one_program(converted, listen, address):
     result, toml = converted(f"[Socket]\n{listen}\n", PLAIN, "test.service")
     assert (result.served, result.notes) == (1, ())
     assert toml["listen"][0]["address"] == address
+    assert ("mode" in toml["listen"][0]) == ("/run/" in address)
     assert toml["service"]["test"] == {"exec": ["/bin/cat"], "user": "root", "wait": True}
 
 
@@ -151,6 +154,16 @@ def test_drop_ins_and_empty_settings(converted):
     assert (toml["service"]["test"]["exec"], toml["service"]["test"]["user"]) == (["/bin/echo", "hi"], "nobody")
 
 
+def test_an_empty_address_drops_those_of_every_kind(converted):
+    """socket_free_ports() in systemd; else a drop-in that moves a service would leave it reachable where it was."""
+    result, toml = converted(
+        "[Socket]\nListenDatagram=7901\nBacklog=5\n", PLAIN, "test.service",
+        drop_ins=[("test.socket", "[Socket]\nListenStream=\nListenDatagram=127.0.0.1:7902\n")],
+    )  # fmt: skip
+    assert result.served == 1
+    assert (toml["listen"][0]["address"], toml["listen"][0]["backlog"]) == ("udp://127.0.0.1:7902", 5)
+
+
 def test_a_service_of_another_name(converted):
     result, _ = converted("[Socket]\nListenDatagram=7901\nService=other.service\n", PLAIN, "other.service")
     assert result.served == 1
@@ -160,6 +173,56 @@ def test_addresses_that_are_denied_less_those_that_are_allowed(converted):
     filters = "IPAddressDeny=10.0.0.0/8\nIPAddressAllow=10.128.0.0/9\n"
     _, toml = converted(f"{WAIT}{filters}", PLAIN, "test.service")
     assert toml["listen"][0]["deny"] == ["10.0.0.0/9"]
+
+
+def test_filters_of_the_service_do_not_hold_for_a_socket_that_it_is_passed(converted):
+    """systemd.resource-control(5): a common pair, whose service may connect to more than may connect to it."""
+    filters = "IPAddressDeny=any\nIPAddressAllow=127.0.0.1\n"
+    _, toml = converted(f"{WAIT}{filters}", f"{PLAIN}IPAddressDeny=any\nIPAddressAllow=192.0.2.0/24\n", "test.service")
+    assert toml["listen"][0]["allow"] == ["127.0.0.1/32"]
+
+
+def test_nothing_is_denied_where_everybody_is_allowed(converted):
+    _, toml = converted(f"{WAIT}IPAddressDeny=10.0.0.0/8\nIPAddressAllow=any\n", PLAIN, "test.service")
+    assert "deny" not in toml["listen"][0]
+
+
+def test_units_of_the_host_have_drop_ins_in_every_directory_of_systemd(tmp_path, monkeypatch):
+    """What `systemctl edit` writes: it is in another directory than the unit of a package."""
+    etc, lib = tmp_path / "etc", tmp_path / "lib"
+    for path, text in (
+        (lib / "a-test.socket", "[Socket]\nListenStream=7901\nAccept=yes\n"),
+        (lib / "a-test@.service", f"{PLAIN}User=root\n"),
+        (etc / "a-test@.service", f"{PLAIN}User=nobody\n"),
+        (etc / "a-test.socket.d/override.conf", "[Socket]\nListenStream=\nListenStream=127.0.0.1:7902\n"),
+        (etc / "a-.socket.d/50-more.conf", "[Socket]\nIPAddressDeny=10.0.0.0/8\n"),
+        (lib / "a-.socket.d/50-more.conf", "[Socket]\nBacklog=1\n"),
+        (lib / "service.d/10-all.conf", "[Service]\nNice=3\n"),
+        (etc / "a-test@.service.d/x.conf.bak", "[Service]\nNice=4\n"),
+    ):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    monkeypatch.setattr("sockd.importer.files.UNIT_DIRECTORIES", (str(etc), str(lib)))
+    result = convert(read([str(lib / "a-test.socket")]), Host(access_rule=""), lambda text: None)
+    toml = tomllib.loads(result.text)
+    (listen,), service = toml["listen"], toml["service"]["a-test"]
+    assert (listen["address"], listen["deny"]) == ("tcp://127.0.0.1:7902", ["10.0.0.0/8"])
+    assert "backlog" not in listen
+    assert (service["user"], service["nice"]) == ("nobody", 3)
+
+
+@pytest.mark.parametrize("form", ["auto", "systemd"])
+def test_a_service_alone_is_not_taken_for_another_file(tmp_path, form):
+    (tmp_path / "test.service").write_text(PLAIN)
+    result = convert(read([str(tmp_path / "test.service")], form=form), Host(access_rule=""), lambda text: None)
+    assert [note.partition("test.service:")[2] for note in result.notes] == [
+        "1: is read with its socket; name the .socket file"
+    ]
+
+
+def test_a_last_line_that_goes_on_counts(converted):
+    _, toml = converted("[Socket]\nListenDatagram=127.0.0.1:7903\nIPAddressDeny=10.0.0.0/8 \\", PLAIN, "test.service")
+    assert toml["listen"][0]["deny"] == ["10.0.0.0/8"]
 
 
 ACCEPT = "[Socket]\nListenStream=7901\nAccept=yes\n"
@@ -175,6 +238,7 @@ ACCEPT = "[Socket]\nListenStream=7901\nAccept=yes\n"
         (ACCEPT, f"{PLAIN}ProtectSystem=strict\n", "set it in sockd.service for all"),
         (ACCEPT, f"{PLAIN}StandardOutput=journal\n", "StandardOutput=journal: it is the socket"),
         (ACCEPT, f"{PLAIN}StandardError=tty\n", "StandardError=tty: it goes to the log"),
+        (ACCEPT, f"{PLAIN}IPAddressDeny=any\n", "test@.service:4: test: IPAddressDeny=any is not applied by sockd"),
         (f"{WAIT}MaxConnections=3\n", PLAIN, ""),
     ],
 )
@@ -191,7 +255,7 @@ def test_what_is_lost_is_named_with_its_place(converted, socket, service, words)
         (ACCEPT, "[Service]\nExecStart=/bin/cat\n", "expects the socket as descriptor 3 (sd_listen_fds(3))"),
         ("[Socket]\nAccept=yes\n", PLAIN, "has no ListenStream="),
         ("[Socket]\nListenDatagram=1\nAccept=yes\n", PLAIN, "Accept=yes is for connections"),
-        ("[Socket]\nListenStream=@x\nAccept=yes\n", PLAIN, "an abstract name or a vsock"),
+        ("[Socket]\nListenStream=vsock::1234\nAccept=yes\n", PLAIN, "is a specifier or a vsock"),
         ("[Socket]\nListenFIFO=/run/x\nAccept=yes\n", PLAIN, "ListenFIFO=/run/x: sockd serves streams"),
         (f"{ACCEPT}IPAddressDeny=any\n", PLAIN, "no client would be accepted"),
         (f"{ACCEPT}Backlog=many\n", PLAIN, "Backlog=many: is not a value of Backlog"),
@@ -203,6 +267,11 @@ def test_what_is_lost_is_named_with_its_place(converted, socket, service, words)
         (ACCEPT, PLAIN.replace("cat", "cat 'x"), "No closing quotation"),
         (ACCEPT, f"{PLAIN}DynamicUser=yes\n", "sockd makes no users"),
         (ACCEPT, f"{PLAIN}Type=forking\n", "sockd waits for the program that it starts"),
+        (ACCEPT, f"{PLAIN}RootDirectory=/srv\n", "sockd changes the root of no program"),
+        (ACCEPT, f"{PLAIN}WorkingDirectory=/home/%i\n", "%i is replaced by systemd; write its value"),
+        (f"{ACCEPT}SocketUser=%i\n", PLAIN, "%i is replaced by systemd; write its value"),
+        (ACCEPT, PLAIN.replace("cat", "cat a\\x20b"), "\\x is an escape of systemd"),
+        (ACCEPT, PLAIN.replace("cat", "cat ; /bin/true"), "two commands; sockd starts one program"),
         (ACCEPT, f"{PLAIN}LimitNOFILE=many\n", "LimitNOFILE=many: is not a number"),
         (f"{WAIT}ListenDatagram=7904\n", PLAIN, "needs one socket alone, also in systemd"),
     ],

@@ -19,7 +19,11 @@ from sockd.importer.model import Host
 
 BIN = Path(sys.executable).parent
 LIMIT_S = 60
-HOST = Host(access_rule="", find_program=lambda name: f"/bin/{name}" if name == "cat" else None)
+HOST = Host(
+    access_rule="",
+    has_groups=lambda user: user == "games",
+    find_program=lambda name: f"/bin/{name}" if name == "cat" else None,
+)
 RUN = """#!/bin/sh
 exec 2>&1
 # the incoming mail
@@ -89,6 +93,24 @@ def line(options="-HR", more="", before=""):
         (line(before="env A=b "), {}, {"environment": ["PATH", "A=b"]}),
         (line("-HR -6"), {"address": "tcp://[::]:7801", "ipv6_only": False}, {}),
         (line(more="2>&1 | logger -t cat &"), {}, {"exec": ["/bin/cat"]}),
+        (line(more=r'"\$HOME \`x" "\\" \$x'), {}, {"exec": ["/bin/cat", "$HOME `x", "\\", "$x"]}),
+        (line(more="# the cat"), {}, {"exec": ["/bin/cat"]}),
+        (line(more="-c 'a 2>&1 | b; $c' \\; a#b"), {}, {"exec": ["/bin/cat", "-c", "a 2>&1 | b; $c", ";", "a#b"]}),
+        (line(before="env - PATH='/usr/bin:/bin' A=/x setuidgid nobody "), {}, {"user": "nobody"}),
+        (line(before="env - PATH='/usr/bin:/bin' A=/x "), {}, {"environment": ["PATH=/usr/bin:/bin", "A=/x"]}),
+        (line(before="env - "), {}, {"environment": []}),
+        (line(before="fghack setuidgid nobody "), {}, {"user": "nobody"}),
+        (line(before="chpst -u :8:9:10 "), {}, {"user": "8", "group": "9", "groups": ["10"]}),
+        (line(before="setuidgid games "), {}, {"user": "games", "groups": []}),
+        ("umask 077\ncd /srv; A=b; export A\n" + line(), {}, {"umask": "077", "directory": "/srv"}),
+        ("umask 077\ncd /srv; A=b; export A\n" + line(), {}, {"environment": ["PATH", "A=b"]}),
+        (
+            'T="/usr/bin/tcpserver"\n"$T" -HR 0 7801 cat "$T" \'$T\'',
+            {},
+            {"exec": ["/bin/cat", "/usr/bin/tcpserver", "$T"]},
+        ),
+        ("[ -x /usr/bin/tcpserver ] || exit 0\n" + line(), {}, {"exec": ["/bin/cat"]}),
+        ("tcpserver -HR 0 7801 cat \\", {}, {"exec": ["/bin/cat"]}),
     ],
 )
 def test_options_and_the_words_before(converted, script, listen, service):
@@ -106,7 +128,7 @@ def test_options_and_the_words_before(converted, script, listen, service):
         (line("-H"), None, "no program gets TCPREMOTEINFO; -R asks for none"),
         (line("-HRo"), None, "-o has no equivalent"),
         (line("-HRl here"), None, "TCPLOCALHOST is the confirmed name"),
-        (line(before="rotatelogs "), None, "rotatelogs: not known as a word before tcpserver"),
+        (line(before="envdir ./env "), None, "envdir ./env: write the variables of its files into environment"),
         (line(before="softlimit -c 0 "), None, "softlimit -c 0: has no equivalent"),
         (line(more="| logger"), None, "the log of sockd is for all services"),
         (line("-R -x RULES.cdb"), "=a.example.com:allow,A=/b/\n:deny\n", "variables for a name have no equivalent"),
@@ -135,8 +157,29 @@ def test_what_is_lost_is_named_with_its_place(converted, script, rules, words):
         (line("-R -x RULES.cdb"), "=:deny\n", "=:deny has no equivalent; write networks"),
         (line("-HR -u `id -u x`"), None, "`id is the shell's: write its value in the script"),
         (line("-HR -c $CONNECTIONS"), None, "$CONNECTIONS is the shell's"),
+        (line('-HR -l "$A" -c ${B} -u $A'), None, "$A, ${B} are the shell's: write their values in the script"),
+        (line(more=r'"\\$HOME"'), None, "$HOME is the shell's"),
         (line("-HR -Z"), None, "option -Z not recognized; see tcpserver(1)"),
         ("#!/bin/sh\ntcpserver 0 25\n", None, "has no host, port and program"),
+        (
+            line(before="rotatelogs setuidgid nobody "),
+            None,
+            "rotatelogs: not known as a word before tcpserver, and may",
+        ),
+        (line(before="chpst -/ /srv "), None, "sockd changes the root of no program"),
+        (line("-HRU"), None, "no envuidgid before it sets UID and GID; write -u and -g"),
+        (line(more="*.conf"), None, "*.conf is the shell's"),
+        (line(more="&& echo"), None, "&& is the shell's"),
+        (line(before="yes | "), None, "tcpserver is only named in it"),
+        ("A=1\nA=`id`\n" + line("-HR -c $A"), None, "$A is the shell's"),
+        ("A=1\nif x\nthen A=2\nfi\n" + line("-HR -c $A"), None, "$A is the shell's"),
+        ("A=1\n. /etc/default/mail\n" + line("-HR -c $A"), None, "$A is the shell's"),
+        ("A=1\nA=2\nexport A\n" + line(), None, "A: exported, but set in more than one way"),
+        (line("-HR -x RULES.cdb"), "10.1-2-3.:deny\n:allow\n", "tcprules refuses the file"),
+        (line("-HR -x RULES.cdb"), "10.0.0.0/8:deny\n:allow\n", "10.0.0.0/8 is a network for ucspi-tcp6"),
+        (line("-HR -x ''"), None, "is compiled; name the text"),
+        (line("-HR -x RULES.cdb"), "10.a-b.:deny\n:allow\n", "tcprules refuses the file"),
+        (line("-HR -x RULES.cdb"), "10.1.:allow\r\n", "tcprules refuses the file"),
     ],
 )
 def test_what_cannot_be_served_is_left_out(converted, script, rules, words):
@@ -150,6 +193,64 @@ def test_variables_of_all_and_of_some(converted):
     assert toml["service"]["mail"]["environment"] == ["PATH", "A=all"]
     _, toml = converted(line("-HR -x RULES.cdb"), '10.:allow\n10.1.:allow,B="x"\n:allow,A="all"\n')
     assert toml["service"]["mail"]["client_environment"] == ["0.0.0.0/0 A=all", "10.0.0.0/8", "10.1.0.0/16 B=x"]
+
+
+def test_variables_of_all_are_those_of_ipv6_too(converted):
+    _, toml = converted(line("-HR6 -x RULES.cdb"), '10.:allow\n:allow,A="all"\n')
+    entries = ["0.0.0.0/0 A=all", "10.0.0.0/8", "::/0 A=all"]
+    assert toml["service"]["mail"]["client_environment"] == entries
+
+
+@pytest.mark.parametrize(
+    ("rule", "denied"),
+    [
+        ("10.-2.:deny\n", ["10.0.0.0/16", "10.1.0.0/16", "10.2.0.0/16"]),
+        ("10.5-.:deny\n", []),
+        ("10.01-02.:deny\n", ["10.1.0.0/16", "10.2.0.0/16"]),
+        ('10.1.:deny,A="x,y=z",B=/q"/\n', ["10.1.0.0/16"]),
+        ("# 11.\x0c12.:deny\n10.1.:deny\n", ["10.1.0.0/16"]),
+    ],
+)
+def test_ranges_and_lines_as_tcprules_reads_them(converted, rule, denied):
+    result, toml = converted(line("-HR -x RULES.cdb"), f"{rule}:allow\n")
+    assert result.served == 1, result.notes
+    assert toml["listen"][0].get("deny", []) == denied
+
+
+@pytest.mark.parametrize("address", ["010.1.", "300.", "10.1-2.3-4", "10.1.2.3."])
+def test_an_address_that_is_none_is_told_once(converted, address):
+    result, _ = converted(line("-HR -x RULES.cdb"), f"{address}:deny\n")
+    assert [note for note in result.notes if "matches nobody" in note] == [*result.notes]
+    assert len(result.notes) == 1
+
+
+def test_lines_that_are_not_read_are_told(converted):
+    result, _ = converted(f"ulimit -n 5\n{line()}")
+    assert result.served == 1
+    assert [note.partition("/run:")[2] for note in result.notes] == [
+        "1: 'ulimit -n 5' is not read: see whether it changes something for the program"
+    ]
+
+
+def test_rules_of_one_name_in_two_places_are_not_mixed_up(tmp_path):
+    for name, rules in (("one", "10.:deny\n"), ("two", ":allow\n")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "tcp.smtp").write_text(rules)
+    (tmp_path / "run").write_text(line(f"-HR -x {tmp_path}/one/tcp.smtp.cdb") + line(f"-HR -x {tmp_path}/tcp.smtp.cdb"))
+    names = ("run", "one/tcp.smtp", "two/tcp.smtp")
+    result = convert(read([str(tmp_path / name) for name in names]), HOST, lambda text: None)
+    assert (result.served, result.left_out) == (1, 1), result.text
+    assert tomllib.loads(result.text)["listen"][0]["deny"] == ["10.0.0.0/8"]
+
+
+def test_rules_are_those_beside_the_script_and_not_where_it_is_imported(tmp_path, monkeypatch):
+    for name, rules in (("here", ":allow\n"), ("smtpd", "10.:deny\n")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "tcp.smtp").write_text(rules)
+    (tmp_path / "smtpd/run").write_text(line("-HR -x tcp.smtp.cdb"))
+    monkeypatch.chdir(tmp_path / "here")
+    result = convert(read([str(tmp_path / "smtpd/run")]), HOST, lambda text: None)
+    assert tomllib.loads(result.text)["listen"][0]["deny"] == ["10.0.0.0/8"]
 
 
 def test_rules_alone_serve_nothing(tmp_path):

@@ -31,6 +31,8 @@ RULES = {
     "nested": "10.:allow\n10.1.:deny\n10.1.2.:allow\n10.1.2.3:deny\n:deny\n",
     "nested, open": "10.:deny\n10.1.:allow\n10.1.2.:deny\n10.1.2.3:allow\n",
     "ranges": "10.0.0.5-9:deny\n10.1-2.:deny\n10.3.0-4.:deny\n10.0.0.250-300:deny\n:allow\n",
+    "missing numbers": "10.-1.:deny\n10.5-.:deny\n10.02-03.:deny\n010.:deny\n11.0.0.-5:deny\n",
+    "two ranges": "10.1-2.2-3:deny\n10.1-2.2.:deny\n",
     "first of two": "10.0.0.1:allow\n10.0.0.1:deny\n10.:deny\n10.:allow\n",
     "no dot": "10.0.0:deny\n10.0.0.1.:deny\n10:deny\n",
     "comments": "# 10.:deny\n\n10.1.:deny  \n10.2.\n",
