@@ -19,8 +19,8 @@ TEXTS = {
         "`max_worker_memory`."
     ),
     "accept paused": (
-        "The kernel had no memory to watch the listening socket, so accepting pauses for a moment. Check memory and "
-        "`fs.epoll.max_user_watches`."
+        "The kernel had no memory to watch the listening socket, or no descriptor for whom a program with `wait` may "
+        "not serve, so accepting pauses for a moment. Check memory, `LimitNOFILE` and `fs.epoll.max_user_watches`."
     ),
     "accept paused, one connection shed": (
         "A connection could not be accepted for lack of descriptors or memory; one waiting client was closed, and "

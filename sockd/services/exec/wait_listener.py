@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 from sockd.errors import SystemFault, fault
 from sockd.net.address.sockaddr import SocketAddress
-from sockd.net.kernel import accept_queue, is_hung_up
+from sockd.net.kernel import SHORTAGES, accept_queue, is_hung_up
 from sockd.net.listen.admission import Networks
 from sockd.net.listen.conditions import OpeningConditions
 from sockd.net.listen.listener import ListenerCounts
@@ -229,8 +229,7 @@ class WaitListener:
         try:
             self._loop.add_reader(self._socket.fileno(), self._arrived)
         except OSError as error:  # epoll_ctl(2): ENOMEM, ENOSPC
-            logger.error("accept paused", extra={"event": {"address": str(self), "error": str(error)}})
-            self._timer = self._loop.call_later(RETRY_SECONDS, self.watch)
+            self._pause(error)
 
     def _rest(self) -> None:
         self._loop.remove_reader(self._socket.fileno())
@@ -266,11 +265,23 @@ class WaitListener:
             self._launch(head)
             return
         if not self._runs.running:  # or it may accept what waits between a look at it and this one, which would block
-            self._refuse(reason)
+            try:
+                self._refuse(reason)
+            except OSError as error:
+                self._pause(error)
+                return
         self.watch()
 
+    def _pause(self, error: OSError) -> None:
+        logger.error("accept paused", extra={"event": {"address": str(self), "error": str(error)}})
+        self._timer = self._loop.call_later(RETRY_SECONDS, self.watch)
+
     def _refuse(self, reason: RefusalReason) -> None:
-        """Refuse some of those who wait; who is left has the socket ready again."""
+        """Refuse some of those who wait; who is left has the socket ready again.
+
+        Raises:
+            OSError: there is no descriptor or no memory for them.
+        """
         for _ in range(REFUSED_A_TURN):
             if not self.waiting()[0]:
                 break
@@ -280,8 +291,10 @@ class WaitListener:
                     client.close()
                 else:
                     peer = self._socket.recvfrom(1, socket.MSG_DONTWAIT)[1]
-            except OSError:  # it has left
-                continue
+            except OSError as error:
+                if error.errno in SHORTAGES:
+                    raise
+                continue  # it has left
             name = str(SocketAddress.from_sockaddr(peer)) if peer else ""
             self._refusals.count(reason, RefusedClient(peer=name))
 

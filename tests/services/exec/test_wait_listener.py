@@ -250,6 +250,24 @@ def test_outside_its_hours_nobody_starts_a_program(daemon, program, tmp_path, sc
     assert sum(event["count"] for event in one.logged("refused")) == 3
 
 
+def test_whom_it_cannot_accept_it_refuses_later(daemon, program):
+    """Seen to fail: without the pause, the loop looks at the waiting client again and again, at 100 % CPU."""
+    hour = time.localtime().tm_hour
+    closed = f'hours = ["{(hour + 12) % 24:02}:00-{(hour + 18) % 24:02}:00"]'
+    text = toml(program(), addresses=["tcp://127.0.0.1:0"], more=ECHO).replace("addresses", f"{closed}\naddresses", 1)
+    one = daemon(toml=text, descriptors=64)
+    idle = [one.connect(index=1) for _ in range(80)]
+    with one.connect() as peer:
+        assert one.wait_for("accept paused")["address"].startswith("tcp://")
+        before = one.cpu_seconds()
+        time.sleep(2)  # what is measured is the time itself
+        assert one.cpu_seconds() - before < 0.4
+        for sock in idle:
+            sock.close()
+        assert peer.recv(1) == b""
+    assert one.wait_for("refused", service="program")["reason"] == "hours"
+
+
 def test_above_its_load_nobody_starts_a_program(daemon, program):
     if os.getloadavg()[0] < 0.01:
         pytest.skip("needs a machine that does something")
