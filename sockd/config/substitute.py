@@ -11,10 +11,10 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from sockd.errors import SockdError
+from sockd.errors import ConfigurationError, SockdError
 from sockd.files import trusted
 from sockd.lazy import pattern
-from sockd.text import suggest
+from sockd.text import LONGEST_SHOWN, quote, show, suggest
 from sockd.values import dataclass
 
 if TYPE_CHECKING:
@@ -93,7 +93,10 @@ def expand(text: str) -> str:
         if match["source"] is None:
             return _variable(match["name"], match["default"])
         is_secret = True
-        return _credential(match["name"]) if match["source"] == "credential" else _file(match["name"])
+        secret = _credential(match["name"]) if match["source"] == "credential" else _file(match["name"])
+        if secret:  # also by itself: a message may have only a part of the text
+            _secrets[secret] = match[0]
+        return secret
 
     value = _REFERENCE.sub(found, text)
     if is_secret and value:
@@ -136,7 +139,7 @@ def _file(path: str) -> str:
     try:
         data = trusted.read(path, path, MAX_SECRET_BYTES + 1)
     except SockdError as error:
-        if path in _last:
+        if path in _last and not isinstance(error, ConfigurationError):  # which is a file that others may write
             return _last[path]
         raise _Missing(str(error)) from None
     if len(data) > MAX_SECRET_BYTES:
@@ -150,15 +153,21 @@ def _file(path: str) -> str:
 
 
 def hide(text: str) -> str:
-    """Return a text with what is written in the configuration in place of each secret."""
-    for value, written in _longest_first():
+    """Return a text with what is written in the configuration in place of each secret, however it is quoted or cut."""
+    for value, written in sorted(_forms(), key=lambda pair: -len(pair[0])):
         if text == value or len(value) >= SHORTEST_HIDDEN:
             text = text.replace(value, written)
     return text
 
 
-def _longest_first() -> Iterator[tuple[str, str]]:
-    yield from sorted(_secrets.items(), key=lambda pair: -len(pair[0]))
+def _forms() -> Iterator[tuple[str, str]]:
+    """Yield each secret as messages have it: as it is, quoted as TOML and as Python do, and cut (sockd.text)."""
+    for value, written in _secrets.items():
+        yield value, written
+        yield quote(value)[1:-1], written
+        yield repr(value)[1:-1], written
+        if len(value) > LONGEST_SHOWN:
+            yield show(value)[1:-1], written
 
 
 __all__ = ["Unresolved", "expand", "hide", "substitute"]
