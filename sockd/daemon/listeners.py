@@ -64,6 +64,8 @@ class ListenerRegistry:
         leaving: that were taken out and are being emptied, with what is done once they are closed.
         absent: listeners of the configuration that are not bound now.
         shut_down: called with one whose socket another process has shut down.
+        lent_until: when other processes have closed what was drained last, by the clock of the loop.
+        is_ending: nothing is to be bound any more.
     """
 
     def __init__(self, tools: Runtime) -> None:
@@ -84,6 +86,8 @@ class ListenerRegistry:
         self.overrides = Overrides(tools.loop, self.apply_overrides)
         tools.network_overrides.report = self.overrides.deny_source
         self.shut_down: Callable[[ActiveListener], None] = lambda _served: None
+        self.lent_until = 0.0
+        self.is_ending = False
 
     # ---- made, and taken into service
 

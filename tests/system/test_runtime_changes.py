@@ -133,6 +133,19 @@ def test_it_is_drained_for_a_time(house):
     assert house.server.wait_for("override ended")["why"] == "its time is over"
 
 
+def test_a_reload_at_once_binds_what_was_drained(house, tmp_path):
+    ask, config = house.sockctl.ask, tmp_path / "sockd.toml"
+    with closing(socket.create_server(("127.0.0.1", 0))) as holder:
+        address = f"tcp://127.0.0.1:{holder.getsockname()[1]}"
+    text = config.read_text()
+    config.write_text(text + f'[[listen]]\naddress = "{address}"\nservice = "tail"\n')
+    ask("reload")
+    ask("drain", address)
+    assert ask("reload")["changes"]["added"] == [[address, "tail"]]
+    house.address["tail"] = address
+    assert all(house.serves("tail") for _ in range(8))
+
+
 def test_what_cannot_be_bound_again_stays_drained(house):
     ask, address = house.sockctl.ask, house.address["tail"]
     ask("drain", address)

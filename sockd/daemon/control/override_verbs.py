@@ -71,6 +71,10 @@ class OverrideVerbs:
         if not found:
             known = ", ".join(map(str, self._serving.listeners)) or "none"
             raise UsageError(f"no listener {name}; known: {known}")
+        passed = [str(served) for served in found if not self._reloading.absent.can_bind(served)]
+        if words["duration"] and passed:
+            text = "cannot be bound again by this process; drain it without --for, and restart to listen again"
+            raise UsageError(f"{', '.join(passed)}: {text}")
         for served in found:
             self._serving.overrides.add("drain", str(served), 0, words["duration"])
             self._reloading.absent.drained(served)

@@ -23,6 +23,7 @@ from sockd.daemon.workers.pool import ANSWER_SECONDS
 from sockd.net.connection.events import ConnectionEvents
 from sockd.net.connection.info import Totals
 from sockd.net.listen.overload import Quota
+from sockd.net.listen.syn_filter import HANDSHAKE_SECONDS
 from sockd.values import asdict, replace
 from sockd.wire.control import ControlRequest
 
@@ -47,6 +48,9 @@ if TYPE_CHECKING:
     Work = Callable[
         [Sequence[Opened], Sequence[ServerSocket], SharedConnectionCounts, int, int, socket.socket, Signals], int
     ]
+
+CLOSED_SECONDS = HANDSHAKE_SECONDS + 0.5
+"""After which all workers have closed a drained listener, unless one of them hangs."""
 
 
 class StatsRequest:
@@ -256,6 +260,7 @@ class WorkerListeners(ListenerRegistry):
         super().remove(served, then)
         if not is_own(served.plan):
             self._worker_pool.ask("leave", words={"listener": str(served)})
+            self.lent_until = self.tools.loop.clock() + CLOSED_SECONDS
 
     def hand_over(self, handed: Sequence[ActiveListener]) -> None:
         """Have the workers stop accepting on sockets that another process has; they exit with their last
