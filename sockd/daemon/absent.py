@@ -12,9 +12,12 @@ import logging
 from contextlib import ExitStack, nullcontext
 from typing import TYPE_CHECKING
 
+from sockd.daemon.listeners import CLOSED_SECONDS
 from sockd.daemon.plan import check_opened
 from sockd.errors import SockdError, SystemFault, TemporaryFault
 from sockd.process.inherited_sockets import stored_name
+from sockd.settings.address import MAX_PORT
+from sockd.units import parse_whole
 from sockd.values import dataclass, replace
 
 if TYPE_CHECKING:
@@ -27,7 +30,7 @@ if TYPE_CHECKING:
     from sockd.net.address.address import Address
     from sockd.net.listen.bind import ServerSocket
     from sockd.net.loop.loop import Timer
-    from sockd.process.inherited_sockets import InheritedSockets
+    from sockd.process.inherited_sockets import InheritedSockets, LeftOut
 
     Then = Callable[[SockdError | None], None]
 
@@ -98,13 +101,15 @@ class AbsentListeners:
     def replace(self, plans: Iterable[ListenerPlan]) -> None:
         """Have these be absent that the last opening of the addresses of these plans has left out, and no others."""
         by_address = {address: plan for plan in plans for address in plan.addresses}
-        found = [AbsentListener(one.address, by_address[one.address], one.endpoint, one.why)
+        found = [AbsentListener(one.address, by_address[one.address], one.endpoint, one.why, _port(one))
                  for one in self._passed.left_out if one.address in by_address]  # fmt: skip
         self._passed.left_out.clear()
         self._serving.absent[:] = found
         for one in found:
             if one.why:
                 _report(one)
+            else:  # the process before this one may not have closed it yet
+                self._serving.lent_until = self._serving.tools.loop.clock() + CLOSED_SECONDS
         self._try_again_later(FIRST_PAUSE_SECONDS)
 
     def drained(self, served: ActiveListener) -> None:
@@ -245,6 +250,12 @@ class AbsentListeners:
                 event = {"address": str(served), "service": served.plan.service.name}
                 logger.info("listening", extra={"event": event})
         self._keep(())
+
+
+def _port(one: LeftOut) -> int:
+    """Return the port that a drained listener had before an upgrade; 0: that of the address."""
+    is_any = one.address.port == 0 and not one.address.path and not one.why
+    return (parse_whole(one.endpoint.rpartition(":")[2], MAX_PORT) or 0) if is_any else 0
 
 
 def _report(one: AbsentListener) -> None:

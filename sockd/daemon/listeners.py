@@ -22,6 +22,7 @@ from sockd.errors import HandlerError, SystemFault
 from sockd.lazy import lazily
 from sockd.net.connection.info import Totals
 from sockd.net.listen.overload import Quota
+from sockd.net.listen.syn_filter import HANDSHAKE_SECONDS
 from sockd.net.loop.turns import TurnWatch
 from sockd.services import hooks, module_state
 from sockd.services.handlers import group_options, make_sink
@@ -46,6 +47,8 @@ else:
 
 logger = logging.getLogger("sockd.daemon")
 
+CLOSED_SECONDS = HANDSHAKE_SECONDS + 0.5
+"""After which all other processes have closed a drained listener, unless one of them hangs."""
 MEASURED_SHARE = 16
 """One in so many handler calls is measured, for services with a handler per connection."""
 

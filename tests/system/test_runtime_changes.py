@@ -146,6 +146,15 @@ def test_a_reload_at_once_binds_what_was_drained(house, tmp_path):
     assert all(house.serves("tail") for _ in range(8))
 
 
+def test_after_an_upgrade_it_is_bound_again_where_it_was(house):
+    ask, address = house.sockctl.ask, house.address["tail"]
+    ask("drain", address)
+    ask("upgrade")
+    assert [row["address"] for row in ask("status")["absent"]] == [address]
+    assert ask("undrain", address) == {"listening": address}
+    assert all(house.serves("tail") for _ in range(8))
+
+
 def test_what_cannot_be_bound_again_stays_drained(house):
     ask, address = house.sockctl.ask, house.address["tail"]
     ask("drain", address)

@@ -6,6 +6,7 @@ Each is checked here, and is an override from then on (sockd.daemon.overrides): 
 
 from __future__ import annotations
 
+from socket import SOCK_DGRAM
 from typing import TYPE_CHECKING
 
 from sockd.daemon.control.server import Deferred
@@ -129,7 +130,10 @@ class OverrideVerbs:
         self._check_service(name)
         if scope not in RATE_KINDS:
             raise UsageError(f"--per {scope}: known: {', '.join(RATE_KINDS)}")
-        if all(one.run.spec.kind.shares_socket for one in self._serving.listeners if one.run.spec.name == name):
+        listeners = [one for one in self._serving.listeners if one.run.spec.name == name]
+        if all(one.listening.endpoint.type == SOCK_DGRAM for one in listeners):
+            raise UsageError(f"{name}: has datagrams only, and no connections; sockctl deny refuses those of a network")
+        if all(one.run.spec.kind.shares_socket for one in listeners):
             raise UsageError(f"{name}: its program accepts by itself (wait), so that sockd sees none of its clients")
         try:
             rate = read_rate(words["rate"])

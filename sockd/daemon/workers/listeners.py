@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from sockd.daemon.control.stats import ProcessStats
 from sockd.daemon.instances import ServiceInstance
-from sockd.daemon.listeners import ActiveListener, ListenerRegistry
+from sockd.daemon.listeners import CLOSED_SECONDS, ActiveListener, ListenerRegistry
 from sockd.daemon.shared_listener import SharedListener
 from sockd.daemon.workers.balance import SharedConnectionCounts
 from sockd.daemon.workers.member import WorkerGeneration
@@ -23,7 +23,6 @@ from sockd.daemon.workers.pool import ANSWER_SECONDS
 from sockd.net.connection.events import ConnectionEvents
 from sockd.net.connection.info import Totals
 from sockd.net.listen.overload import Quota
-from sockd.net.listen.syn_filter import HANDSHAKE_SECONDS
 from sockd.values import asdict, replace
 from sockd.wire.control import ControlRequest
 
@@ -48,9 +47,6 @@ if TYPE_CHECKING:
     Work = Callable[
         [Sequence[Opened], Sequence[ServerSocket], SharedConnectionCounts, int, int, socket.socket, Signals], int
     ]
-
-CLOSED_SECONDS = HANDSHAKE_SECONDS + 0.5
-"""After which all workers have closed a drained listener, unless one of them hangs."""
 
 
 class StatsRequest:
