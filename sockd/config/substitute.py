@@ -9,6 +9,7 @@ are read each time that the configuration is; what can no longer be read, after 
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from sockd.errors import ConfigurationError, SockdError
@@ -160,6 +161,16 @@ def hide(text: str) -> str:
     return text
 
 
+@contextmanager
+def hidden() -> Iterator[None]:
+    """Have errors that are raised within name no secret."""
+    try:
+        yield
+    except SockdError as error:
+        error.args = tuple(hide(one) if isinstance(one, str) else one for one in error.args)
+        raise
+
+
 def _forms() -> Iterator[tuple[str, str]]:
     """Yield each secret as messages have it: as it is, quoted as TOML and as Python do, and cut (sockd.text)."""
     for value, written in _secrets.items():
@@ -170,4 +181,4 @@ def _forms() -> Iterator[tuple[str, str]]:
             yield show(value)[1:-1], written
 
 
-__all__ = ["Unresolved", "expand", "hide", "substitute"]
+__all__ = ["Unresolved", "expand", "hidden", "hide", "substitute"]
