@@ -13,6 +13,7 @@ import fnmatch
 import os
 from typing import TYPE_CHECKING
 
+from sockd.config.substitute import expand
 from sockd.config.toml import KeyPath, Lines, parse
 from sockd.errors import ConfigurationError, SockdError
 from sockd.files import trusted
@@ -149,15 +150,21 @@ def read_document(data: str | bytes, *, name: str, directory: str | None, opener
     for number, pattern in enumerate(patterns):
         line = lines.find(("include", number), pattern)
         place = f"{name}:{line}: include" if line else f"{name}: include"
+        try:
+            pattern = expand(pattern)  # noqa: PLW2901 - as all texts, but before the others
+        except ValueError as error:
+            raise ConfigurationError(f"{place}: {error}") from None
         for path in _files(pattern, place, directory, opener):
             shown = path if directory is None else os.path.join(directory, path)
             if os.path.normpath(shown) in seen:
                 raise ConfigurationError(f"{place}: {shown}: is part of the configuration already; name it once")
             seen.add(os.path.normpath(shown))
             try:
-                data = trusted.read(path, shown, max_bytes, opener)
+                data = trusted.read(path, shown, max_bytes + 1, opener)
             except SockdError as error:
                 raise ConfigurationError(f"{place}: {error}") from None
+            if len(data) > max_bytes:
+                raise ConfigurationError(f"{place}: {shown}: larger than {max_bytes} bytes")
             table, own = parse(data, name=shown)
             parts.append(Part(shown, own, table, first))
             first += parts[-1].listeners

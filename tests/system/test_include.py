@@ -73,6 +73,7 @@ def test_files_are_read_in_order_and_reloaded(serve, tmp_path):
         ({"a": LISTEN.format("nosuch")}, "conf.d/a.toml:3: listen[0].service: "),
         ({"main": 'include = ["none.toml"]\n'}, "sockd.toml:1: include: none.toml: No such file or directory"),
         ({"main": 'include = ["*/a.toml"]\n'}, "wildcards are possible in the last part only"),
+        ({"main": 'include = ["${NO_SUCH}/*"]\n'}, "sockd.toml:1: include: NO_SUCH is not set in the environment"),
         ({"main": 'include = ["no.d/*"]\n'}, "sockd.toml:1: include: no.d: No such file or directory; create the"),
         ({"main": 'include = "conf.d/*"\n'}, 'include: "conf.d/*" is text; write include = ["conf.d/*"]'),
         (

@@ -125,6 +125,8 @@ def test_a_drained_listener_is_bound_again_where_it_was(house):
     _until(lambda: not house.serves("tail"))
     assert [row["address"] for row in ask("status")["absent"]] == [address]
     assert f"{address}  tail: drained" in house.sockctl.say("status")
+    done = house.sockctl.run("drain", address)
+    assert (done.returncode, "is not bound, or drained already" in done.stderr) == (64, True), done.stderr
     assert ask("undrain", address) == {"listening": address}
     assert all(house.serves("tail") for _ in range(8))
     assert (ask("overrides"), ask("status")["absent"]) == ([], [])

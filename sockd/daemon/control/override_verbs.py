@@ -70,6 +70,8 @@ class OverrideVerbs:
         name = words["listener"]
         found = [one for one in self._serving.listeners if name in (str(one), str(one.address))]
         if not found:
+            if any(name in (one.endpoint, str(one.address)) for one in self._serving.absent):
+                raise UsageError(f"{name} is not bound, or drained already; sockctl status shows which")
             known = ", ".join(map(str, self._serving.listeners)) or "none"
             raise UsageError(f"no listener {name}; known: {known}")
         passed = [str(served) for served in found if not self._reloading.absent.can_bind(served)]
