@@ -269,8 +269,8 @@ class WorkerListeners(ListenerRegistry):
 
     def lent_still(self, lent: Sequence[Opened]) -> list[Opened]:
         """Return those whose listeners have not been taken out of service since their generation began."""
-        leaving = {id(served.listening) for served in self.draining}
-        return [one for one in lent if one[1].socket.fileno() >= 0 and id(one[1]) not in leaving]
+        draining = {id(served.listening) for served in self.draining}
+        return [one for one in lent if one[1].socket.fileno() >= 0 and id(one[1]) not in draining]
 
     def beside(self, lent: Sequence[Opened]) -> list[ServerSocket]:
         """Return the sockets that are open and not shared with workers."""
