@@ -63,12 +63,16 @@ A size is a number of bytes, or a text such as `"64 KiB"`. A time is a number of
 
 `include = ["conf.d/*.toml"]`, before all tables, names files that belong to the configuration, too. They are read in
 the order of names; patterns are relative to the directory of `sockd.toml`. Each has `[[listen]]`, `[service.NAME]` or
-`[daemon]` tables; a service, or a key of `[daemon]`, must be in one file only.
+`[daemon]` tables; a service, or a key of `[daemon]`, must be in one file only, and a file must be named once. A pattern
+that matches no file is valid. After `chroot`, a reload can read the files that were read at the start, if they are
+named: directories cannot be listed, so a pattern with wildcards makes the reload fail, and a restart is needed.
 
 Texts can have values from outside, at the start and at each reload: `${NAME}` and `${NAME:-default}` are environment
 variables, `${credential:NAME}` is a credential of systemd (`LoadCredential=`), `${file:/path}` the content of a file
 without its last newline. `$${` is a plain `${`. What comes from a credential or a file is not printed by `sockd -T`,
-messages or `sockctl`.
+messages or `sockctl`, except that values of fewer than 4 characters can appear within other text. A reload that cannot
+read such a file any more, after `chroot` or as another user, keeps its last content. A path of `${file:/path}` that is
+first used by a reload is opened within the `chroot`, and with the rights of `user`.
 """
 
 

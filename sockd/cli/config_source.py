@@ -125,7 +125,9 @@ def make_loader(path: str, directory: KeptDirectory, *, listens: bool = True) ->
     """Return a function that reads the file, now and after chroot(2) and chdir(2)."""
 
     def opener(wanted: str, flags: int) -> int:
-        return directory.open(os.path.basename(path) if wanted == path else wanted, flags)
+        name = os.path.basename(path) if wanted == path else wanted
+        directory.allow(name)  # an included file, too, is read again after chroot(2)
+        return directory.open(name, flags)
 
     return lambda services: load(path, services=services, opener=opener, listens=listens, directory=directory.path)
 

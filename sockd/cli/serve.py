@@ -53,7 +53,7 @@ def start(options: Options, reporting: Callable[[Callable[[], int]], int]) -> in
     given = socket_activation.claim(os.environ, activated_pid())
     if options.notify_fd is not None and not options.foreground:
         raise UsageError("--notify-fd is for a supervisor, which wants --foreground; in the background, sockd returns")
-    notify = _claim(options.notify_fd)
+    notify = _claim(options.notify_fd, given)
     if os.getpid() == init.FIRST and not options.foreground:
         raise UsageError("process 1 must not exit, because all others end with it; use --foreground")
     contained = init.stand_before()
@@ -96,11 +96,11 @@ def start(options: Options, reporting: Callable[[Callable[[], int]], int]) -> in
     return in_background(lambda starter: reporting(lambda: _serve(source, _with_starter(common, starter))))
 
 
-def _claim(text: str | None) -> int | None:
+def _claim(text: str | None, given: socket_activation.Inherited) -> int | None:
     """Return a copy of the descriptor for readiness that no program inherits, under a number that nobody else has.
 
     Raises:
-        UsageError: it is not open.
+        UsageError: it is not open, or a socket that was passed.
 
     Source: "notification-fd" of s6, "ready-notification = pipefd:N" of dinit.
     """
@@ -108,6 +108,8 @@ def _claim(text: str | None) -> int | None:
         return None
     try:
         number = int(text)
+        if number in (fd for _, fd in given.descriptors):
+            raise UsageError(f"--notify-fd {text}: is a socket that was passed (LISTEN_FDS); give another number")
         copy = fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, FIRST_OTHER)
     except (OSError, OverflowError, ValueError):
         words = f"--notify-fd {text}: no such descriptor is open"

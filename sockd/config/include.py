@@ -8,10 +8,12 @@ directory of the main file.
 
 from __future__ import annotations
 
+import errno
 import fnmatch
 import os
 from typing import TYPE_CHECKING
 
+from sockd.config.substitute import expand
 from sockd.config.toml import KeyPath, Lines, parse
 from sockd.errors import ConfigurationError, SockdError
 from sockd.files import trusted
@@ -26,6 +28,11 @@ MAX_FILES = 1000
 WILDCARDS = "*?["
 TABLES = ("daemon", "listen", "service")
 """What an included file may have."""
+_REMEDIES = {
+    errno.ENOENT: "; create the directory",
+    errno.EACCES: "; let the user of the daemon read it, or restart",
+    errno.EPERM: "; within daemon.chroot no directory is listed: write the names of the files, and restart",
+}
 
 
 @dataclass(frozen=True)
@@ -139,15 +146,25 @@ def read_document(data: str | bytes, *, name: str, directory: str | None, opener
     if not (isinstance(patterns, list) and all(isinstance(one, str) for one in patterns)):
         return Document(parts)  # which is reported with its other errors
     first = parts[0].listeners
+    seen = {os.path.normpath(os.path.join(directory or os.curdir, os.path.basename(name)))}
     for number, pattern in enumerate(patterns):
         line = lines.find(("include", number), pattern)
         place = f"{name}:{line}: include" if line else f"{name}: include"
+        try:
+            pattern = expand(pattern)  # noqa: PLW2901 - as all texts, but before the others
+        except ValueError as error:
+            raise ConfigurationError(f"{place}: {error}") from None
         for path in _files(pattern, place, directory, opener):
             shown = path if directory is None else os.path.join(directory, path)
+            if os.path.normpath(shown) in seen:
+                raise ConfigurationError(f"{place}: {shown}: is part of the configuration already; name it once")
+            seen.add(os.path.normpath(shown))
             try:
-                data = trusted.read(path, shown, max_bytes, opener)
+                data = trusted.read(path, shown, max_bytes + 1, opener)
             except SockdError as error:
                 raise ConfigurationError(f"{place}: {error}") from None
+            if len(data) > max_bytes:
+                raise ConfigurationError(f"{place}: {shown}: larger than {max_bytes} bytes")
             table, own = parse(data, name=shown)
             parts.append(Part(shown, own, table, first))
             first += parts[-1].listeners
@@ -186,7 +203,8 @@ def _files(pattern: str, place: str, directory: str | None, opener: Opener) -> I
     try:
         fd = opener(below or os.curdir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
-        raise ConfigurationError(f"{place}: {shown}: {os.strerror(error.errno or 0)}; create the directory") from None
+        remedy = _REMEDIES.get(error.errno or 0, "")
+        raise ConfigurationError(f"{place}: {shown}: {os.strerror(error.errno or 0)}{remedy}") from None
     try:
         if why := trusted.who_may_write(os.fstat(fd)):
             raise ConfigurationError(f"{place}: {shown}: refused: {why}; {trusted.remedy(shown)}")

@@ -9,12 +9,13 @@ are read each time that the configuration is; what can no longer be read, after 
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from sockd.errors import SockdError
+from sockd.errors import ConfigurationError, SockdError
 from sockd.files import trusted
 from sockd.lazy import pattern
-from sockd.text import keep_references, suggest
+from sockd.text import LONGEST_SHOWN, keep_references, quote, show, suggest
 from sockd.values import dataclass
 
 if TYPE_CHECKING:
@@ -93,7 +94,10 @@ def expand(text: str) -> str:
         if match["source"] is None:
             return _variable(match["name"], match["default"])
         is_secret = True
-        return _credential(match["name"]) if match["source"] == "credential" else _file(match["name"])
+        secret = _credential(match["name"]) if match["source"] == "credential" else _file(match["name"])
+        if secret:  # also by itself: a message may have only a part of the text
+            _secrets[secret] = match[0]
+        return secret
 
     value = _REFERENCE.sub(found, text)
     if is_secret and value:
@@ -136,7 +140,7 @@ def _file(path: str) -> str:
     try:
         data = trusted.read(path, path, MAX_SECRET_BYTES + 1)
     except SockdError as error:
-        if path in _last:
+        if path in _last and not isinstance(error, ConfigurationError):  # which is a file that others may write
             return _last[path]
         raise _Missing(str(error)) from None
     if len(data) > MAX_SECRET_BYTES:
@@ -150,8 +154,8 @@ def _file(path: str) -> str:
 
 
 def hide(text: str) -> str:
-    """Return a text with what is written in the configuration in place of each secret."""
-    for value, written in _longest_first():
+    """Return a text with what is written in the configuration in place of each secret, however it is quoted or cut."""
+    for value, written in sorted(_forms(), key=lambda pair: -len(pair[0])):
         if text == value or len(value) >= SHORTEST_HIDDEN:
             text = text.replace(value, written)
     return text
@@ -159,7 +163,7 @@ def hide(text: str) -> str:
 
 def as_written(text: str) -> str:
     """Return a text as a configuration has it: what is written in place of each secret, and a plain `${` as `$${`."""
-    for value, reference in _longest_first():
+    for value, reference in sorted(_secrets.items(), key=lambda pair: -len(pair[0])):
         if text == value:
             return reference
         if len(value) >= SHORTEST_HIDDEN and value in text:
@@ -167,8 +171,24 @@ def as_written(text: str) -> str:
     return keep_references(text)
 
 
-def _longest_first() -> Iterator[tuple[str, str]]:
-    yield from sorted(_secrets.items(), key=lambda pair: -len(pair[0]))
+@contextmanager
+def hidden() -> Iterator[None]:
+    """Have errors that are raised within name no secret."""
+    try:
+        yield
+    except SockdError as error:
+        error.args = tuple(hide(one) if isinstance(one, str) else one for one in error.args)
+        raise
 
 
-__all__ = ["Unresolved", "as_written", "expand", "hide", "substitute"]
+def _forms() -> Iterator[tuple[str, str]]:
+    """Yield each secret as messages have it: as it is, quoted as TOML and as Python do, and cut (sockd.text)."""
+    for value, written in _secrets.items():
+        yield value, written
+        yield quote(value)[1:-1], written
+        yield repr(value)[1:-1], written
+        if len(value) > LONGEST_SHOWN:
+            yield show(value)[1:-1], written
+
+
+__all__ = ["Unresolved", "as_written", "expand", "hidden", "hide", "substitute"]

@@ -12,9 +12,12 @@ import logging
 from contextlib import ExitStack, nullcontext
 from typing import TYPE_CHECKING
 
+from sockd.daemon.listeners import CLOSED_SECONDS
 from sockd.daemon.plan import check_opened
-from sockd.errors import SockdError, SystemFault
-from sockd.net.listen.syn_filter import HANDSHAKE_SECONDS
+from sockd.errors import SockdError, SystemFault, TemporaryFault
+from sockd.process.inherited_sockets import stored_name
+from sockd.settings.address import MAX_PORT
+from sockd.units import parse_whole
 from sockd.values import dataclass, replace
 
 if TYPE_CHECKING:
@@ -27,14 +30,12 @@ if TYPE_CHECKING:
     from sockd.net.address.address import Address
     from sockd.net.listen.bind import ServerSocket
     from sockd.net.loop.loop import Timer
-    from sockd.process.inherited_sockets import InheritedSockets
+    from sockd.process.inherited_sockets import InheritedSockets, LeftOut
 
     Then = Callable[[SockdError | None], None]
 
 logger = logging.getLogger("sockd.daemon")
 
-CLOSED_SECONDS = HANDSHAKE_SECONDS + 0.5
-"""After which all processes have closed a drained listener, unless one of them hangs."""
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1.0, 60.0
 """Between two tries, doubled each time: an address that comes up late, as an interface's, is there within seconds."""
 
@@ -48,7 +49,6 @@ class AbsentListener:
         endpoint: its text; that of the address, where the address could not be looked up.
         why: what prevents it; empty: it is drained.
         port: that it had; 0: that of the address.
-        closed: when the last process that drains it closes it, by the clock of the loop.
     """
 
     address: Address
@@ -56,7 +56,6 @@ class AbsentListener:
     endpoint: str
     why: str = ""
     port: int = 0
-    closed: float = 0.0
 
 
 class AbsentListeners:
@@ -67,10 +66,10 @@ class AbsentListeners:
         passed: opens sockets.
         can_open: tells whether this process could ever open an address.
         guarded: what code of handlers is called within.
-        keep: has a manager keep the sockets that are served now.
+        keep: has a manager keep the sockets that are served now, and close these.
 
     Attributes:
-        is_under_way: some are being made.
+        is_under_way: some are being made, or waited for.
         is_busy: tells whether a reload is being made meanwhile.
         then: called whenever some were made, or could not be.
     """
@@ -102,20 +101,27 @@ class AbsentListeners:
     def replace(self, plans: Iterable[ListenerPlan]) -> None:
         """Have these be absent that the last opening of the addresses of these plans has left out, and no others."""
         by_address = {address: plan for plan in plans for address in plan.addresses}
-        found = [AbsentListener(one.address, by_address[one.address], one.endpoint, one.why)
+        found = [AbsentListener(one.address, by_address[one.address], one.endpoint, one.why, _port(one))
                  for one in self._passed.left_out if one.address in by_address]  # fmt: skip
         self._passed.left_out.clear()
         self._serving.absent[:] = found
         for one in found:
             if one.why:
                 _report(one)
+            else:  # the process before this one may not have closed it yet
+                self._serving.lent_until = self._serving.tools.loop.clock() + CLOSED_SECONDS
         self._try_again_later(FIRST_PAUSE_SECONDS)
 
     def drained(self, served: ActiveListener) -> None:
         """Note one that an administrator takes out of service."""
-        port, closed = served.listening.endpoint.port, self._serving.tools.loop.clock() + CLOSED_SECONDS
-        one = AbsentListener(served.address, served.plan, str(served), port=port, closed=closed)
+        one = AbsentListener(served.address, served.plan, str(served), port=served.listening.endpoint.port)
         self._serving.absent.append(one)
+        self._keep((served,))  # else the manager listens on, and the address is in use
+
+    def can_bind(self, served: ActiveListener) -> bool:
+        """Tell whether a listener could be bound again: not one that was passed, nor a path outside chroot(2)."""
+        is_stored = served.listening.passed == stored_name(served.address)  # by the manager, which can let go of it
+        return self._can_open(served.address) and (is_stored or not served.listening.passed)
 
     def _lost(self, served: ActiveListener) -> None:
         if served.listening.passed:
@@ -142,8 +148,9 @@ class AbsentListeners:
         wanted = [one for one in self._serving.absent if not one.why and one.endpoint == row.subject]
 
         def done(error: SockdError | None) -> None:
-            left = max((one.closed for one in wanted), default=0.0) - self._serving.tools.loop.clock()
-            if error is not None and left > 0 and row in self._serving.overrides.rows:
+            left = self._serving.lent_until - self._serving.tools.loop.clock()
+            if error is not None and left > 0 and not self._serving.is_ending and row in self._serving.overrides.rows:
+                self.is_under_way = True
                 self._serving.tools.loop.call_later(left, lambda: self._bind(wanted, done))
                 return
             if error is None:
@@ -180,6 +187,9 @@ class AbsentListeners:
             then(error)
             self.then()
 
+        if serving.is_ending:
+            finish(TemporaryFault("the daemon is stopping"))
+            return
         with undo:
             opened, errors = self._open(wanted, undo)
             if not opened:
@@ -240,6 +250,12 @@ class AbsentListeners:
                 event = {"address": str(served), "service": served.plan.service.name}
                 logger.info("listening", extra={"event": event})
         self._keep(())
+
+
+def _port(one: LeftOut) -> int:
+    """Return the port that a drained listener had before an upgrade; 0: that of the address."""
+    is_any = one.address.port == 0 and not one.address.path and not one.why
+    return (parse_whole(one.endpoint.rpartition(":")[2], MAX_PORT) or 0) if is_any else 0
 
 
 def _report(one: AbsentListener) -> None:

@@ -22,6 +22,7 @@ from sockd.errors import HandlerError, SystemFault
 from sockd.lazy import lazily
 from sockd.net.connection.info import Totals
 from sockd.net.listen.overload import Quota
+from sockd.net.listen.syn_filter import HANDSHAKE_SECONDS
 from sockd.net.loop.turns import TurnWatch
 from sockd.services import hooks, module_state
 from sockd.services.handlers import group_options, make_sink
@@ -46,6 +47,8 @@ else:
 
 logger = logging.getLogger("sockd.daemon")
 
+CLOSED_SECONDS = HANDSHAKE_SECONDS + 0.5
+"""After which all other processes have closed a drained listener, unless one of them hangs."""
 MEASURED_SHARE = 16
 """One in so many handler calls is measured, for services with a handler per connection."""
 
@@ -64,6 +67,8 @@ class ListenerRegistry:
         leaving: that were taken out and are being emptied, with what is done once they are closed.
         absent: listeners of the configuration that are not bound now.
         shut_down: called with one whose socket another process has shut down.
+        lent_until: when other processes have closed what was drained last, by the clock of the loop.
+        is_ending: nothing is to be bound any more.
     """
 
     def __init__(self, tools: Runtime) -> None:
@@ -84,6 +89,8 @@ class ListenerRegistry:
         self.overrides = Overrides(tools.loop, self.apply_overrides)
         tools.network_overrides.report = self.overrides.deny_source
         self.shut_down: Callable[[ActiveListener], None] = lambda _served: None
+        self.lent_until = 0.0
+        self.is_ending = False
 
     # ---- made, and taken into service
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import socket
 from typing import TYPE_CHECKING
 
+from sockd.config.substitute import hidden
 from sockd.daemon.programs import identified
 from sockd.errors import ConfigurationError, HandlerError
 from sockd.files.texts import read_texts
@@ -60,6 +61,11 @@ def plan(settings: Settings) -> list[ListenerPlan]:
         ConfigurationError: a handler cannot be imported or is none, an address
             cannot be listened on, a service cannot answer datagrams, or a certificate cannot be used.
     """
+    with hidden():
+        return _plan(settings)
+
+
+def _plan(settings: Settings) -> list[ListenerPlan]:
     handlers_path.configure(settings.daemon.path)
     specs: dict[str, ServiceSpec] = {}
     plans = []

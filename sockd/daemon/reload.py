@@ -28,11 +28,12 @@ from sockd.daemon.config_diff import (
 )
 from sockd.daemon.drain import Drain
 from sockd.daemon.plan import check_opened, listen_addresses, plan
-from sockd.errors import EX_OSERR, ConfigurationError, SockdError, TemporaryFault
+from sockd.errors import EX_OSERR, ConfigurationError, SockdError, SystemFault, TemporaryFault
 from sockd.net.listen.bind import bind_problem
 from sockd.process.inherited_sockets import LeftOut, stored_name
 from sockd.services import handlers_path
 from sockd.services.reimport import ImportedAnew
+from sockd.values import replace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -167,7 +168,8 @@ class Reload:
                 prepared = self._prepare(undo)
             except BaseException as error:
                 undo.__exit__(type(error), error, error.__traceback__)
-                then(self._failed_by(error))
+                if not (isinstance(error, SystemFault) and self._wait_for_workers(then)):
+                    then(self._failed_by(error))
                 return
             under_way = undo.pop_all()
         self._is_waiting = True
@@ -182,6 +184,26 @@ class Reload:
                 self._commit(prepared, lambda changes: then(self._done(changes)))
 
         self._serving.when_ready(prepared.made, ready)
+
+    def _wait_for_workers(self, then: Callable[[ReloadResult], None]) -> bool:
+        """Try again once they have closed what was drained a moment ago, whose address may be wanted; False: they
+        have.
+        """
+        loop = self._serving.tools.loop
+        left = self._serving.lent_until - loop.clock()
+        if left <= 0:
+            return False
+        self._is_waiting = True
+
+        def again() -> None:
+            self._is_waiting = False
+            if self._serving.is_ending:
+                then(self._failed_by(TemporaryFault("the daemon is stopping")))
+            else:
+                self.reload(then)
+
+        loop.call_later(left, again)
+        return True
 
     @property
     def is_under_way(self) -> bool:
@@ -265,7 +287,7 @@ class Reload:
                 if not problem or served.listening.passed:
                     continue
                 try:
-                    (renewed[served],) = self._passed.open(address, one.settings)
+                    (renewed[served],) = self._passed.open(address, replace(one.settings, optional=False))
                 except SockdError as error:
                     event = {"address": str(served), "why": problem, "error": str(error)}
                     logger.error("path of a Unix socket lost, cannot bind it again", extra={"event": event})
@@ -332,7 +354,8 @@ class Reload:
         """Have a manager keep the sockets served now over a restart, and drop the others."""
         names = {stored_name(served.address) for served in removed}
         gone = [name for name, _ in self._passed.kept if name in names]
-        self._passed.kept = [(name, sock) for name, sock in self._passed.kept if name not in names]
+        closed = {served.listening.socket for served in removed}  # others have the same name, as those of localhost
+        self._passed.kept = [one for one in self._passed.kept if one[0] not in names or one[1] not in closed]
         self._notifier.keep(self._passed.kept, not_any_more=gone)
 
     # ---- taken out of service

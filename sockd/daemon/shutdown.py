@@ -94,6 +94,7 @@ class Shutdown:
             self.stop_at_once()
             return
         self.state = NEXT.step(self.state, ServingState.NOT_READY)
+        self._serving.is_ending = True
         self._succession.give_up("the daemon is stopping")
         self._serving.give_up(TemporaryFault("the daemon is stopping"))
         daemon = self._settings.daemon
@@ -107,6 +108,7 @@ class Shutdown:
 
     def stop_at_once(self) -> None:
         """Stop without waiting."""
+        self._serving.is_ending = True
         self._workers.replace_no_more()  # they have been told as well (stop_bound.c), and end
         self.is_urgent = True
         self._bound.at_once()

@@ -199,14 +199,12 @@ class InheritedSockets:
             return claimed  # every address is as many sockets as whoever passed them thought right
 
         def wants(endpoint: Endpoint) -> bool:
-            """Leave out what is drained; of port 0, whichever port it had."""
+            """Leave out what is drained."""
             if only and only != str(address):
                 return str(endpoint) == only
-            is_drained = str(endpoint) in self.drained
-            is_drained = is_drained or (endpoint.port == 0 and str(address) in self.drained.values())
-            if is_drained:
-                self.left_out.append(LeftOut(address, str(endpoint)))
-            return not is_drained
+            if drained := self._find_drained(address, endpoint, claimed):
+                self.left_out.append(LeftOut(address, drained))
+            return not drained
 
         def leave_out(endpoint: Endpoint, error: SockdError) -> None:
             self.left_out.append(LeftOut(address, str(endpoint), str(error)))
@@ -214,6 +212,17 @@ class InheritedSockets:
         optional = leave_out if settings.optional else None
         opened = bind.open_listener(address, settings, beside=[*beside, *claimed], wants=wants, left_out=optional)
         return claimed + [self._kept(one, address) for one in opened]
+
+    def _find_drained(self, address: Address, endpoint: Endpoint, claimed: Sequence[bind.ServerSocket]) -> str:
+        """Return the drained endpoint that this is, of port 0 with the port that it had; empty: it is none."""
+        if str(endpoint) in self.drained:
+            return str(endpoint)
+        host = _host(endpoint)
+        if endpoint.port != 0 or any(_host(one.endpoint) == host for one in claimed):
+            return ""
+        others = {one.endpoint for one in self.left_out}  # of listeners with the same address
+        same = (one for one, written in self.drained.items() if written == str(address) and one not in others)
+        return next((one for one in same if one.rpartition(":")[0] == host), "")
 
     def close_rest(self) -> list[str]:
         """Close what no listener took, and name it in the log; whoever connects there would wait for nobody.
@@ -333,6 +342,11 @@ def _is_everywhere(one: Passed, wanted: Endpoint) -> bool:
     if found is None or isinstance(found.sockaddr, str) or found.type != wanted.type:
         return False
     return found.sockaddr[0] in EVERY_HOST and found.port == wanted.port
+
+
+def _host(endpoint: Endpoint) -> str:
+    """Return the text of an endpoint without its port."""
+    return str(endpoint).rpartition(":")[0]
 
 
 def _kind(mode: int) -> str:

@@ -24,6 +24,7 @@ DEADLINES = {
 RETRIES = {
     "sockd/daemon/absent.py: AbsentListeners": "bind(2): nothing reports when an address, or a name, has come",
     "sockd/daemon/workers/pool.py: WorkerPool": "fork(2): nothing reports when it would succeed",
+    "sockd/daemon/reload.py: Reload": "once more, when all workers have closed what was drained",
     "sockd/net/listen/stream_listener.py: StreamListener": "epoll_ctl(2): nothing reports when there is memory",
     "sockd/services/exec/wait_listener.py: WaitListener": "likewise; and the pause of a program that ends at once",
 }

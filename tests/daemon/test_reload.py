@@ -105,7 +105,7 @@ PARTS = {"_open", "module_states", "prepare"}
 HARMLESS = {
     "ConfigurationError", "PreparedReload", "SystemFault", "ServerSocket", "any", "append", "callback", "enter_context",
     "error", "id", "isinstance", "items", "list", "nullcontext", "str", "values", "warning", "zip", "_guarded",
-    "close_draining", "_why_not", "_forget", "_release_unused", "_can_open", "LeftOut", "clear", "tuple",
+    "close_draining", "_why_not", "_forget", "_release_unused", "_can_open", "LeftOut", "clear", "tuple", "replace",
 }  # fmt: skip
 """Values and containers, the undo itself, log lines, and what happens on the way out."""
 PLANTED = {"a fault": SystemFault("planted"), "a defect": RuntimeError("planted"), "an exit": SystemExit("planted")}

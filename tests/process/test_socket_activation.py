@@ -20,6 +20,7 @@ import sys
 import time
 
 import pytest
+from controlling import Sockctl
 from manager import LIMIT_S, Receiver, ask, url_of
 from serving import STAY_ROOT
 from watching import WITHIN_S, _script, _until
@@ -592,3 +593,28 @@ def test_no_priorities_elsewhere(tmp_path):
         [_script("sockd"), "--foreground", "--multiplexer", "no"], env=environment, capture_output=True, text=True
     )
     assert done.stderr.startswith("sockd: ")
+
+
+def test_a_drained_listener_leaves_the_store(managed, receiver, bound, tmp_path):
+    """Else the manager would hold its address, and nobody could bind it again."""
+    sockctl, passed = Sockctl(tmp_path), bound("tcp")
+    text = "".join(f'[[listen]]\naddress = "{one}"\nservice = "upper"\n' for one in ("tcp://127.0.0.1:0", "fd:web"))
+    (tmp_path / "sockd.toml").write_text(f'[daemon]\ncontrol = "{sockctl.path}"\n{text}')
+    words = ["--foreground", "-c", "sockd.toml"]
+    unit = managed(words=words, sockets=[("web", passed)], receiver=receiver, environment={"FDSTORE": "8"})
+    receiver.wait_for("READY")
+    address = sockctl.ask("status")["listeners"][0]["address"]
+    sockctl.ask("drain", address)
+    name, stored = receiver.stored[-1]
+    receiver.wait_for("FDSTOREREMOVE")
+    assert receiver.messages[-1]["FDNAME"] == name == "tcp%3A//127.0.0.1%3A0"
+    stored.close()
+    assert sockctl.ask("undrain", address) == {"listening": address}
+    receiver.wait_for("FDSTORE", count=2)
+    assert receiver.stored[-1][1].getsockname()[1] == int(address.rpartition(":")[2])
+    done = sockctl.run("drain", url_of(passed), "--for", "1m")
+    assert (done.returncode, "cannot be bound again by this process; drain it without --for" in done.stderr) == (
+        64,
+        True,
+    )
+    unit.end()

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -72,6 +73,7 @@ def test_files_are_read_in_order_and_reloaded(serve, tmp_path):
         ({"a": LISTEN.format("nosuch")}, "conf.d/a.toml:3: listen[0].service: "),
         ({"main": 'include = ["none.toml"]\n'}, "sockd.toml:1: include: none.toml: No such file or directory"),
         ({"main": 'include = ["*/a.toml"]\n'}, "wildcards are possible in the last part only"),
+        ({"main": 'include = ["${NO_SUCH}/*"]\n'}, "sockd.toml:1: include: NO_SUCH is not set in the environment"),
         ({"main": 'include = ["no.d/*"]\n'}, "sockd.toml:1: include: no.d: No such file or directory; create the"),
         ({"main": 'include = "conf.d/*"\n'}, 'include: "conf.d/*" is text; write include = ["conf.d/*"]'),
         (
@@ -130,3 +132,52 @@ def test_a_secret_is_served_and_follows_a_reload(serve, tmp_path):
     secret.write_text("second\n")
     sockctl.ask("reload")
     assert server.connect().line() == b"second\n"
+
+
+@pytest.mark.parametrize("secret", ['with "quotes" and \\', "two\nlines", "it's", "long" * 40, "tab\tand \x7f"])
+def test_a_secret_is_not_in_errors_however_they_quote_and_cut_it(check, tmp_path, secret):
+    """Seen failing with what was only compared as it is: quoted, and cut after 60 characters, it was shown."""
+    (tmp_path / "secret").write_text(secret)
+    reference = f"${{file:{tmp_path}/secret}}"
+    wrong = f'[[listen]]\naddress = "tcp://{reference}:1"\nservice = "{reference}"\nmax_connections = "{reference}"\n'
+    code, said = check(main=f'[daemon]\nstop_timeout = "{reference}"\nchroot = "{reference}"\n{wrong}')
+    assert (code, said.count("${file:secret}") >= 4) == (78, True), said
+    for part in (secret, repr(secret)[1:-1], json.dumps(secret)[1:-1], secret[:50]):
+        assert part not in said
+
+
+def test_a_secret_is_not_in_errors_of_a_program(check, tmp_path):
+    """Seen failing: what is looked for only after the text is checked was named as it is."""
+    (tmp_path / "secret").write_text("s3cret words")
+    text = LISTEN.format("x") + f'[service.x]\nuser = "root"\nexec = ["/none/${{file:{tmp_path}/secret}}"]\n'
+    code, said = check(main=text)
+    assert (code == 0, "s3cret" in said, '"/none/${file:secret}": No such file' in said) == (False, False, True), said
+
+
+@pytest.mark.parametrize(
+    ("patterns", "error"),
+    [
+        ('"*.toml"', "sockd.toml:1: include: sockd.toml: is part of the configuration already; name it once"),
+        ('"conf.d/*.toml", "conf.d/../conf.d/a.toml"', "conf.d/../conf.d/a.toml: is part of the configuration already"),
+    ],
+)
+def test_a_file_is_included_once(check, patterns, error):
+    code, said = check(main=f"include = [{patterns}]\n{LISTEN.format('upper')}", a=LISTEN.format("echo"))
+    assert (code, error in said) == (78, True), said
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can change its root directory")
+def test_in_a_chroot_named_files_are_read_again(serve, tmp_path, open_path):
+    sockctl = Sockctl(tmp_path)
+    (tmp_path / "conf.d").mkdir()
+    more = tmp_path / "conf.d/more.toml"
+    more.write_text(LISTEN.format("echo"))
+    (open_path / "empty").mkdir()
+    top = f'[daemon]\nuser = "nobody"\nchroot = "{open_path}/empty"\ncontrol = "{sockctl.path}"\n'
+    serve(config='include = ["conf.d/more.toml"]\n' + top + LISTEN.format("upper"), options=("--user", "nobody"))
+    more.write_text(LISTEN.format("echo") + LISTEN.format("daytime"))
+    assert [one[1] for one in sockctl.ask("reload")["changes"]["added"]] == ["daytime"]
+    config = tmp_path / "sockd.toml"
+    config.write_text(config.read_text().replace("more.toml", "*.toml"))
+    done = sockctl.run("reload")
+    assert "within daemon.chroot no directory is listed: write the names of the files" in done.stderr

@@ -159,6 +159,14 @@ def test_a_limit_of_a_service_that_answers_datagrams_too(serve, tmp_path):
     assert not server.having("defect")
 
 
+def test_datagrams_have_no_rate_of_connections(serve, tmp_path):
+    """Seen failing: it was an override that changed nothing."""
+    sockctl = Sockctl(tmp_path)
+    serve(config=f'[daemon]\ncontrol = "{sockctl.path}"\n{LISTEN.replace("tcp", "udp")}')
+    done = sockctl.run("rate", "upper", "5/s")
+    assert (done.returncode, "upper: has datagrams only, and no connections" in done.stderr) == (64, True), done.stderr
+
+
 def test_a_limit_of_a_service(house):
     if house.workers > 1:
         pytest.skip("a limit is each worker's own")

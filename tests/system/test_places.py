@@ -199,10 +199,11 @@ def test_a_path_that_was_removed_is_bound_anew(daemon, tmp_path, workers, kind):
     assert not path.exists()
 
 
-def test_a_path_that_somebody_else_has_is_left_to_him_and_told(daemon, tmp_path):
+@pytest.mark.parametrize("key", ["", "optional = true\n"])
+def test_a_path_that_somebody_else_has_is_left_to_him_and_told(daemon, tmp_path, key):
     path = tmp_path / "s"
     top = f'[daemon]\ncontrol = "{tmp_path}/control.sock"\n'
-    one = daemon(toml=top + LISTEN.format(f"unix:{path}"), app=APP.format("a"))
+    one = daemon(toml=top + LISTEN.format(f"unix:{path}") + key, app=APP.format("a"))
     path.unlink()
     with socket.socket(socket.AF_UNIX) as other:
         other.bind(str(path))

@@ -50,6 +50,12 @@ def test_a_descriptor_that_is_not_open_is_named(tmp_path, sockd_script):
         assert (done.returncode, error in done.stderr) == (64, True), done.stderr
 
 
+def test_a_socket_that_was_passed_is_not_the_descriptor_for_readiness(managed, bound):
+    words = ["--foreground", "--notify-fd", "3", "--listen", "fd:web=upper"]
+    said = managed(words=words, sockets=[("web", bound("tcp"))]).end(64)
+    assert "--notify-fd 3: is a socket that was passed (LISTEN_FDS); give another number" in said
+
+
 def test_the_name_in_the_messages(tmp_path, sockd_script):
     with closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as collector:
         collector.bind(("127.0.0.1", 0))

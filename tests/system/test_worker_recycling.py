@@ -31,6 +31,21 @@ def test_workers_are_replaced(serve, tmp_path, limit):
     sockctl.run("stop", "--wait")
 
 
+def test_one_with_a_long_connection_does_not_hold_up_the_others(serve, tmp_path):
+    sockctl = Sockctl(tmp_path)
+    server = serve(config=f'[daemon]\nworkers = 3\ncontrol = "{sockctl.path}"\nmax_worker_age = "1s"\n{LISTEN}')
+    clients = []
+
+    def have_all_one():
+        clients.append(server.connect())
+        assert clients[-1].ask(b"x") == b"X"
+        return all(row["connections"] for row in sockctl.ask("status")["workers"])
+
+    _until(have_all_one)
+    _until(lambda: sum(not row["accepts"] for row in sockctl.ask("status")["workers"]) == 2, 20)
+    assert [client.ask(b"y") for client in clients] == [b"Y"] * len(clients)
+
+
 def test_without_workers_it_is_an_error(tmp_path, sockd_script):
     (tmp_path / "sockd.toml").write_text(f"[daemon]\nmax_worker_requests = 5\n{LISTEN}")
     command = [sockd_script, "--check", "-c", "sockd.toml"]

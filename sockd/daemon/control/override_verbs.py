@@ -6,6 +6,7 @@ Each is checked here, and is an override from then on (sockd.daemon.overrides): 
 
 from __future__ import annotations
 
+from socket import SOCK_DGRAM
 from typing import TYPE_CHECKING
 
 from sockd.daemon.control.server import Deferred
@@ -69,8 +70,14 @@ class OverrideVerbs:
         name = words["listener"]
         found = [one for one in self._serving.listeners if name in (str(one), str(one.address))]
         if not found:
+            if any(name in (one.endpoint, str(one.address)) for one in self._serving.absent):
+                raise UsageError(f"{name} is not bound, or drained already; sockctl status shows which")
             known = ", ".join(map(str, self._serving.listeners)) or "none"
             raise UsageError(f"no listener {name}; known: {known}")
+        passed = [str(served) for served in found if not self._reloading.absent.can_bind(served)]
+        if words["duration"] and passed:
+            text = "cannot be bound again by this process; drain it without --for, and restart to listen again"
+            raise UsageError(f"{', '.join(passed)}: {text}")
         for served in found:
             self._serving.overrides.add("drain", str(served), 0, words["duration"])
             self._reloading.absent.drained(served)
@@ -125,7 +132,10 @@ class OverrideVerbs:
         self._check_service(name)
         if scope not in RATE_KINDS:
             raise UsageError(f"--per {scope}: known: {', '.join(RATE_KINDS)}")
-        if all(one.run.spec.kind.shares_socket for one in self._serving.listeners if one.run.spec.name == name):
+        listeners = [one for one in self._serving.listeners if one.run.spec.name == name]
+        if all(one.listening.endpoint.type == SOCK_DGRAM for one in listeners):
+            raise UsageError(f"{name}: has datagrams only, and no connections; sockctl deny refuses those of a network")
+        if all(one.run.spec.kind.shares_socket for one in listeners):
             raise UsageError(f"{name}: its program accepts by itself (wait), so that sockd sees none of its clients")
         try:
             rate = read_rate(words["rate"])

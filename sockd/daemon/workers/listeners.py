@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from sockd.daemon.control.stats import ProcessStats
 from sockd.daemon.instances import ServiceInstance
-from sockd.daemon.listeners import ActiveListener, ListenerRegistry
+from sockd.daemon.listeners import CLOSED_SECONDS, ActiveListener, ListenerRegistry
 from sockd.daemon.shared_listener import SharedListener
 from sockd.daemon.workers.balance import SharedConnectionCounts
 from sockd.daemon.workers.member import WorkerGeneration
@@ -255,7 +255,8 @@ class WorkerListeners(ListenerRegistry):
         """Drain a listener, in every process."""
         super().remove(served, then)
         if not is_own(served.plan):
-            self._worker_pool.ask("leave", words={"listener": str(served)})
+            self._leave(None, str(served))
+            self.lent_until = self.tools.loop.clock() + CLOSED_SECONDS
 
     def hand_over(self, handed: Sequence[ActiveListener]) -> None:
         """Have the workers stop accepting on sockets that another process has; they exit with their last
@@ -265,6 +266,11 @@ class WorkerListeners(ListenerRegistry):
         members = [member for member in self._worker_pool if member.accepts_clients]
         self._retire_members(members, [str(served) for served in handed], lambda: None)
         super().hand_over(handed)
+
+    def lent_still(self, lent: Sequence[Opened]) -> list[Opened]:
+        """Return those whose listeners have not been taken out of service since their generation began."""
+        draining = {id(served.listening) for served in self.draining}
+        return [one for one in lent if one[1].socket.fileno() >= 0 and id(one[1]) not in draining]
 
     def beside(self, lent: Sequence[Opened]) -> list[ServerSocket]:
         """Return the sockets that are open and not shared with workers."""
@@ -418,6 +424,12 @@ class WorkerListeners(ListenerRegistry):
         self.resume([member])
         if self.overrides.rows:
             self._override_sender.send([member])
+        for one in self.absent:  # it may have been forked before that was drained; it has it only once it accepts
+            if not one.why:
+                self.tools.loop.call_soon(partial(self._leave, [member], one.endpoint))
+
+    def _leave(self, members: Iterable[WorkerHandle] | None, address: str) -> None:
+        self._worker_pool.ask("leave", members, words={"listener": address})
 
     # ---- at a stop
 

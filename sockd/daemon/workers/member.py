@@ -77,6 +77,11 @@ class WorkerGeneration:
         """Maximum number of processes: the configured number, and their successors."""
         return 2 * self.size
 
+    @property
+    def has_room(self) -> bool:
+        """Whether one can leave with its last connection: a place is left for one that has to go."""
+        return len(self.members) < self.places - 1
+
     def is_short(self) -> bool:
         """Whether there are fewer than configured, not counting those with a successor."""
         alive = [member for member in self.members if member.accepts_clients]

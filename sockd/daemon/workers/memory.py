@@ -130,7 +130,7 @@ class MemoryWatch:
             event = {"worker": member.number, "pid": member.pid, "requests": requests, "seconds": round(seconds, 3)}
             for reason, limit, value in (("requests", limits.requests, requests), ("age", limits.age, seconds)):
                 if limit is not None and value >= limit * member.share:
-                    if member.accepts_clients and self._is_next(member):
+                    if member.accepts_clients and member.generation.has_room and self._is_next(member):
                         logger.info("worker has served for long enough, replacing it", extra={"event": event})
                         self._replace(member, reason)
                     break
@@ -188,8 +188,12 @@ class MemoryWatch:
         self._pool.replaced[reason] += 1
         self._again_pause = SHORTEST_PAUSE_SECONDS
         if member in self._pool:
-            then = partial(self._end, member) if reason == "memory" else lambda: None  # with its last connection
-            self._listeners.retire(member, then)
+            self._listeners.retire(member, partial(self._end if reason == "memory" else self._leave, member))
+
+    def _leave(self, member: WorkerHandle) -> None:
+        """Let one exit with its last connection, whenever that is: others do not wait for it."""
+        if self._replacing is member:
+            self._replacing = None
 
     def _end(self, member: WorkerHandle) -> None:
         """Stop one gracefully, within stop_timeout (sockd.process.stop_bound), once."""

@@ -199,7 +199,8 @@ class WorkerPool:
     def can_supersede(self, member: WorkerHandle) -> bool:
         """Tell whether a worker can have a successor now; not while others are missing."""
         generation = member.generation
-        return generation is self.current and not self._is_ending and not generation.is_short()
+        has_place = len(generation.members) < generation.places
+        return generation is self.current and not self._is_ending and has_place and not generation.is_short()
 
     def supersede(self, member: WorkerHandle, then: Callable[[], None]) -> None:
         """Fork a successor of a worker, which continues until then.

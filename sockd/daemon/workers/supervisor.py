@@ -131,6 +131,7 @@ class Supervisor:
             own: sockets of the supervisor alone.
             balance, place, number, channel, signals: of the worker.
         """
+        lent = self._listeners.lent_still(lent)
         self._daemon.leave([*own, *self._listeners.beside(lent)])
         as_worker = WorkerPlace(number, channel, WorkerSlot(balance, place), self._parent, is_measuring=bool(own))
         return work(replace(self._process, signals=signals), self._start, lent, as_worker)
