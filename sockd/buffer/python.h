@@ -106,6 +106,13 @@ static inline PyObject *sockd_error(void)
     return error;
 }
 
+/* What asks an iterator for its next object. Called itself, it leaves a StopIteration of the function that map() calls,
+ * and its traceback; PyIter_Next() takes it for the end. */
+static inline iternextfunc sockd_next(PyObject *iterator)
+{
+    return (iternextfunc)PyType_GetSlot(Py_TYPE(iterator), Py_tp_iternext);
+}
+
 /* Free an object of a type that has been made from a spec. */
 static inline void sockd_free(PyObject *object)
 {

@@ -189,8 +189,7 @@ class _LateInit:
             elif each.init or each.default_factory is not MISSING:
                 assign(one, name, each.initial())
         if hasattr(self._cls, "__post_init__"):  # one that only a subclass has is not called by the compiled one either
-            made: Any = one
-            made.__post_init__()
+            self._cls.__post_init__(one)
 
 
 def _compiled(cls: type, known: dict[str, Field], *, frozen: bool) -> FunctionType:

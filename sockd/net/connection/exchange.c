@@ -122,6 +122,7 @@ static int exchange_each(const struct exchange_calls *calls, PyObject *frames, P
     PyObject *replies = PyObject_CallFunctionObjArgs((PyObject *)&PyMap_Type, calls->function, frames, NULL);
     if (replies == NULL)
         return -1;
+    iternextfunc next = sockd_next(replies);
     int code = 0;
     for (Py_ssize_t i = 0; i < count && code == 0; i++) {
         if (i == look) {
@@ -132,8 +133,8 @@ static int exchange_each(const struct exchange_calls *calls, PyObject *frames, P
             if (code != 0)
                 break;
         }
-        PyObject *reply = PyIter_Next(replies);
-        if (reply == NULL) { /* StopIteration is gone: map() takes it for an end */
+        PyObject *reply = next(replies);
+        if (reply == NULL) { /* with an exception, unless a function has shortened the list */
             *error = PyErr_Occurred() ? sockd_error() : PyObject_CallNoArgs(PyExc_StopIteration);
             code = *error == NULL ? -1 : 1;
         } else {

@@ -53,7 +53,7 @@ static int note_answer(sockd_calls *self, struct turn *turn, Py_ssize_t place, P
         return 0;
     turn->is_over = 1;
     PyObject *error = NULL;
-    if (answer == NULL) /* StopIteration is gone: map() takes it for an end */
+    if (answer == NULL) /* with an exception, unless the function has shortened the list */
         error = PyErr_Occurred() ? sockd_error() : PyObject_CallNoArgs(PyExc_StopIteration);
     if (answer == NULL && error == NULL)
         return -1;
@@ -70,10 +70,10 @@ static int is_past_end(const struct turn_calls *calls)
     return PyErr_Occurred() ? -1 : seconds >= calls->end;
 }
 
-static PyObject *call_next(const sockd_calls *self, const struct turn_calls *calls, PyObject *answers)
+static PyObject *call_next(const sockd_calls *self, const struct turn_calls *calls, PyObject *answers, iternextfunc next)
 {
     if (answers != NULL)
-        return PyIter_Next(answers);
+        return next(answers);
     PyObject *payload = Py_NewRef(PyList_GetItem(self->payloads, 0)); /* the call may lead to another batch */
     PyObject *answer = PyObject_CallFunctionObjArgs(calls->function, payload, NULL);
     Py_DECREF(payload);
@@ -88,9 +88,10 @@ static int handle_batch(sockd_calls *self, const struct turn_calls *calls, struc
     if (count > 1) /* map() calls faster than anything else in the stable ABI: PyObject_Vectorcall is of 3.12's. */
         answers = PyObject_CallFunctionObjArgs((PyObject *)&PyMap_Type, calls->function, self->payloads, NULL);
     int code = count > 1 && answers == NULL ? -1 : 0;
+    iternextfunc next = answers != NULL ? sockd_next(answers) : NULL;
     for (Py_ssize_t place = 0; place < count && code == 0 && !turn->is_over; place++) {
         self->next = place + 1;
-        PyObject *answer = call_next(self, calls, answers);
+        PyObject *answer = call_next(self, calls, answers, next);
         if (self->generation != generation) { /* the datagram is gone, and with it who would be answered */
             turn->is_over = 1;
             PyErr_Clear();

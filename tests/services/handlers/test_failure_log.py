@@ -27,6 +27,7 @@ blocking = sockd.Service(blocking=True)
 @blocking.frame
 def slow(line): raise LookupError("here")
 def parsed(line): return b"%d" % int(line.decode())
+def second(line): return line if line == b"x" else next(iter(()))
 def text(line): return "text"
 async def text_later(line): return "text"
 def number(line): return 5
@@ -41,7 +42,7 @@ LINE = {name: number for number, text in enumerate(APP.splitlines(), 1) for name
 RAISED = {
     "plain": "def plain(line)", "with_connection": "def with_connection", "later": "async def later",
     "session": 'raise LookupError("here")', "Lines": "def line_received", "batch": "def all_lines",
-    "blocking": "def slow", "parsed": "def parsed",
+    "blocking": "def slow", "parsed": "def parsed", "second": "def second",
 }  # fmt: skip
 RETURNED = {
     "text": ("def text(", 'sockd.Service(text="utf-8")'),
@@ -76,7 +77,7 @@ def failed(server, name, line=b"x"):
 
 def test_the_handlers_own_line_comes_first(served, tmp_path):
     for name, start in RAISED.items():
-        event, peer = failed(served, name)
+        event, peer = failed(served, name, b"x\r\ny" if name == "second" else b"x")  # StopIteration among several
         assert event["peer"] == peer.name
         assert event["at"].startswith(f"{tmp_path}/app.py:{user_line(start)} "), name
         first = next(line for line in event["traceback"].splitlines() if line.startswith("  File "))
