@@ -69,7 +69,7 @@ BESIDE = {
         "sockctl trace": "READY echo login token=secret now | sockctl connect tcp://127.0.0.1:7000",
         "sockctl events": "",
     },
-    "security.md": {"strace -f -e trace=bind": ""},
+    "security.md": {"strace -e trace=bind": ""},
     "faq.md": {
         "strace -e trace=poll": "READY echo hi | sockctl connect tcp://127.0.0.1:7004",
         "strace -e trace=network": "READY yes hello | head -100 | sockctl connect tcp://127.0.0.1:7001",
