@@ -89,7 +89,7 @@ void sb__judged_filtered(struct row *row, size_t came, size_t opened)
     if (row->judged_at == 0)
         return;
     uint32_t at = row->judged_at + (uint32_t)opened - (uint32_t)came;
-    row->judged_at = at != 0 ? at : UINT32_MAX; /* one less is no matter, 0 would be */
+    row->judged_at = at + (at == 0); /* one more is no matter, 0 would be */
 }
 
 /* Whether it is read, and something has come that waited when it was due. */
