@@ -28,6 +28,8 @@ MARK = "SOCKD_TEST_MARK"
 START_S = 30
 PYTESTS = ("pytest-", "popen-gw")
 """How the directories begin that pytest and pytest-xdist make above tmp_path, of mode 0700."""
+KEEPERS = ("sockd-pidfile", "sockd-files")
+"""Processes of a daemon that keep files for it."""
 USER = 'user = "root"' if os.geteuid() == 0 else ""
 
 
@@ -71,9 +73,15 @@ class Started:
 
     @property
     def pid(self) -> int:
-        """The daemon; there must be exactly one process, besides those that keep files for it."""
-        (one,) = (one for one in processes_marked(self.mark) if one.name() not in ("sockd-pidfile", "sockd-files"))
-        return one.pid
+        """The daemon; there must be exactly one process, besides KEEPERS, once these have their names."""
+        found: list[psutil.Process] = []
+
+        def is_one() -> bool:
+            found[:] = [one for one in processes_marked(self.mark) if one.name() not in KEEPERS]
+            return len(found) == 1
+
+        _until(is_one)
+        return found[0].pid
 
     @property
     def alive(self) -> bool:

@@ -61,7 +61,7 @@ def test_a_source_has_fifty(serve, elsewhere, come_to, listen):
     for _ in range(10):
         assert not visitors.is_served(visitors.come(BAD))
     assert visitors.is_served(visitors.come(GOOD))
-    (told,) = server.having("refused")
+    told = server.wait_for("refused")
     assert (told["reason"], told["limit"]) == ("per-source", "max_connections_per_source")
     if listen is PLAIN:
         assert told["source"] == BAD
