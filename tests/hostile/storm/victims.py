@@ -30,7 +30,7 @@ ROWS = {
     "session": "session+tcp4",
     "pool": "blocking-line-same+tcp4",
     "socks": "socks-users+tcp4",
-    "datagram": "function-line+udp4",
+    "datagram": "blocking-line+udp4",  # a function is called by C, where nothing can be planted
 }
 
 
