@@ -49,7 +49,7 @@ run: $(VENV)/.installed
 
 test: $(VENV)/.installed $(VENV)/.test
 	$(MAKE) -C csrc -j2 -Otarget check-native
-	$(BIN)/pytest --share quick $(SIDE_BY_SIDE) $(SUITE) $(PYTEST_ARGS) || $(BIN)/pytest $(AGAIN) $(SUITE) $(PYTEST_ARGS)
+	$(BIN)/pytest --share quick -n 4 --dist loadfile $(SUITE) $(PYTEST_ARGS) || $(BIN)/pytest $(AGAIN) $(SUITE) $(PYTEST_ARGS)
 
 REST = --share rest --ignore tests/hostile
 test-all: test

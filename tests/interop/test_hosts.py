@@ -286,8 +286,8 @@ def test_what_clients_see(house):
     report("one cut off", cut_off)
     assert cut_off.refused == 0
     assert cut_off.again <= CLIENTS
-    assert len(cut_off.late) <= CLIENTS  # those whose line or connection was on its way to it
-    assert max(cut_off.late, default=0.0) < PATIENCE_S / 2
+    assert len(cut_off.late) <= 2 * CLIENTS  # those whose line was on its way to it, or whose connection, or both
+    assert max(cut_off.late, default=0.0) < PATIENCE_S  # nobody waited until it gave up by itself
 
     clients.finish()
     handled = [line for host in hosts.values() for line in host.seen()]

@@ -29,7 +29,7 @@ pytestmark = [needs("haproxy", "haproxy"), pytest.mark.timeout(600 if SOAK else 
 PACKAGING = "packaging/haproxy"
 SERVERS = ("one", "two")
 CLIENTS = 16 if SOAK else 4
-EXPECTED = ("serving as root", "loop ")
+EXPECTED = ("serving as root", "event loop ")
 """Words that the log may have: that of these tests' user, and that a busy machine held the loop up."""
 ROUNDS = 10 if SOAK else 1
 APP = """
