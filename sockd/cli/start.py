@@ -31,7 +31,7 @@ def main() -> int:
 
     list_inherited()
     with without("traceback"):  # and with it textwrap and tokenize: only the log of an exception uses it
-        import logging  # noqa: F401
+        import logging  # noqa: F401 - for what it imports
     from sockd.cli.sockd import main as run
 
     gc.freeze()  # else the interpreter looks for cycles in all of it at its end; what handlers import is looked at

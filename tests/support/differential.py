@@ -62,7 +62,7 @@ def play(case):
     open_ones, found = [], []
     for source in case["sources"]:
         if source is None:  # the time itself is what is tried
-            time.sleep(case["pause"])
+            time.sleep(case["pause"])  # the pause of cps is what is compared
             continue
         try:
             sock = connect(source, case["address"])

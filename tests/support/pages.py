@@ -226,7 +226,7 @@ class Terminal:
         end = time.monotonic() + WAIT_S
         while not condition():
             assert time.monotonic() < end, f"waited in vain: {what}\n{self.log()[-1500:]}"
-            time.sleep(0.03)
+            time.sleep(0.03)  # only until the next look
 
 
 def follow(terminal: Terminal, todo: list[Step], beside: dict[str, str], *, shortened: bool = False) -> None:
@@ -261,7 +261,7 @@ def run(terminal: Terminal, step: Step, beside: dict[str, str], *, shortened: bo
         while step.what.startswith(OBSERVES) and not agrees(found, step.text, within=shortened):
             if time.monotonic() > end:
                 break
-            time.sleep(0.05)
+            time.sleep(0.05)  # likewise
             found = terminal.run(step.what, step.prompt)
         return found
     terminal.run(f": > /srv/home/shown; {step.what} >/srv/home/shown 2>&1 </dev/null &", step.prompt)
@@ -271,7 +271,7 @@ def run(terminal: Terminal, step: Step, beside: dict[str, str], *, shortened: bo
     if other:
         terminal.run(other)
     while not agrees(terminal.run("cat /srv/home/shown"), step.text, within=shortened) and time.monotonic() < end:
-        time.sleep(0.05)
+        time.sleep(0.05)  # likewise
     found = terminal.run("cat /srv/home/shown")
     terminal.run("{ kill -INT %%; kill -TERM %%; wait %%; } 2>/dev/null", step.prompt)
     return found

@@ -24,7 +24,7 @@ def list_certificates(serving: ListenerRegistry) -> list[JsonObject]:
     """
     listeners: dict[str, list[str]] = {}
     found: dict[str, Certificate] = {}
-    for address, certificate in _in_use(serving):
+    for address, certificate in certificates_in_use(serving):
         listeners.setdefault(certificate.path, []).append(address)
         found[certificate.path] = certificate
     now = time.time()
@@ -40,7 +40,8 @@ def list_certificates(serving: ListenerRegistry) -> list[JsonObject]:
     ]
 
 
-def _in_use(serving: ListenerRegistry) -> Iterator[tuple[str, Certificate]]:
+def certificates_in_use(serving: ListenerRegistry) -> Iterator[tuple[str, Certificate]]:
+    """Yield each certificate with the listener that uses it."""
     for served in serving.listeners:
         if served.plan.tls is not None:
             for certificate in served.plan.tls.certificates:
@@ -55,4 +56,4 @@ def _is_renewed(certificate: Certificate) -> bool:
         return False
 
 
-__all__ = ["list_certificates"]
+__all__ = ["certificates_in_use", "list_certificates"]

@@ -14,7 +14,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from sockd._version import VERSION
-from sockd.daemon.control.certificates import list_certificates
+from sockd.daemon.control.certificates import certificates_in_use, list_certificates
 from sockd.daemon.metrics import CONTENT_TYPE, Family, exposition
 from sockd.lazy import json, psutil
 from sockd.net.kernel import time_wait_sockets
@@ -206,8 +206,7 @@ class MetricsPages:
         yield Family("sockd_service_max_connections", "gauge", "Maximum of open connections of a service", maxima)
 
     def _certificate_families(self) -> Iterator[Family]:
-        contexts = [served.plan.tls for served in self._serving.listeners if served.plan.tls is not None]
-        ends = {certificate.path: certificate.until for one in contexts for certificate in one.certificates}
+        ends = {certificate.path: certificate.until for _, certificate in certificates_in_use(self._serving)}
         if ends:
             samples: Samples = [({"file": path}, until) for path, until in sorted(ends.items())]
             text = "Time at which a certificate expires, since 1970; 0 for one that is not valid"
