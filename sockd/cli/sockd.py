@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from sockd.cli.options import Options
     from sockd.daemon.upgrade import receiver
     from sockd.net import kernel
-    from sockd.process import init
+    from sockd.process import init, intermediate
 else:
     autoreload = lazily("sockd.cli.autoreload")
     check = lazily("sockd.cli.check")
@@ -39,6 +39,7 @@ else:
     sockd_parser = lazily("sockd.cli.sockd_parser")
     kernel = lazily("sockd.net.kernel")
     init = lazily("sockd.process.init")
+    intermediate = lazily("sockd.process.intermediate")
 
 logger = logging.getLogger("sockd.cli")
 
@@ -99,10 +100,12 @@ def _run(options: Options, arguments: Sequence[str]) -> int:
         return autoreload.AutoReloader(child, lambda words: print(f"sockd: {words}", file=sys.stderr)).run()
     if options.check or options.show:
         return check.look(options)
-    predecessor = receiver.UpgradeReceiver.from_environment(os.environ) if UPGRADE_VARIABLE in os.environ else None
-    if predecessor is not None:
-        with predecessor.reporting_failure():
-            return serve.serve_after_upgrade(predecessor, options)
+    if UPGRADE_VARIABLE in os.environ:
+        intermediate.stand_between()
+        predecessor = receiver.UpgradeReceiver.from_environment(os.environ)
+        if predecessor is not None:
+            with predecessor.reporting_failure():
+                return serve.serve_after_upgrade(predecessor, options)
     return serve.start(options, _reporting)
 
 

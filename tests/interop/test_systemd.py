@@ -267,7 +267,12 @@ def test_a_restart_loses_nobody(machine, unit):
 
 
 def test_an_upgrade_keeps_the_unit_and_its_connections(machine, unit):
-    """The new process is the main one from then on: asked by the manager, it pings its watchdog, and is restarted."""
+    """The new process is the main one from then on, and a child of the manager: asked by the manager, it pings its
+    watchdog, and is restarted when it is killed.
+
+    Before: `Supervising process N which is not our child. We'll most likely not notice when it exits.`
+    """
+    since = Since(machine)
     toml = listen("tcp://127.0.0.1:7007", daemon='control = "/run/sockd/control.sock"')
     unit("sockd.service", toml=toml, drop_in="[Service]\nWatchdogSec=1s\n")
     first = machine.show("sockd.service", "MainPID")
@@ -284,6 +289,10 @@ def test_an_upgrade_keeps_the_unit_and_its_connections(machine, unit):
     assert machine.show("sockd.service", "ActiveState") == "active"
     assert machine.show("sockd.service", "NRestarts") == "0"
     assert machine.show("sockd.service", "StatusText").startswith("serving, ")
+    assert [line for line in since.lines() if "not our child" in line] == []
+    machine.run("kill", "-KILL", machine.show("sockd.service", "MainPID"))
+    since.wait_for("sockd.service: Main process exited, code=killed, status=9/KILL")
+    assert machine.ask("tcp://127.0.0.1:7007") == "HELLO"
     machine.run("systemctl", "restart", "sockd.service")
     assert machine.ask("tcp://127.0.0.1:7007") == "HELLO"
 

@@ -21,6 +21,7 @@ import threading
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
+import psutil
 import pytest
 from controlling import Sockctl
 from serving import Client
@@ -279,6 +280,7 @@ def test_what_cannot_move_stays_until_it_has_ended(house, tmp_path):
     assert refused.ask(b"c") == b"%d 100 c" % first
     assert [e["traceback"].splitlines()[-1] for e in server.having("handler failed")] == ["ValueError: not this one"]
     assert house.ask("status")["previous_processes"] == 1
+    assert psutil.Process(second).ppid() != first  # else a service manager would not learn of its end
     third = house.upgrade()
     _until(lambda: house.ask("status")["previous_processes"] == 1)  # the second had nothing to stay for
     for client in (*stay.values(), unwilling, refused, at_work):
@@ -328,6 +330,7 @@ def test_a_new_process_that_fails_changes_nothing(house, what):
     returned, said = house.fail()
     assert (returned, words in said) == (code, True), said
     assert words in server.having("upgrade failed, still serving")[-1]["error"]
+    _until(lambda: not psutil.Process(pid).children(recursive=True))
     status = house.ask("status")
     assert status["pid"] == pid
     assert status["upgrade"]["ok"] is False

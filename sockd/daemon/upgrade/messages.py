@@ -73,8 +73,14 @@ class AcceptedListener(Message):
 
 
 class Ready(Message):
-    """The new process can serve; which connections it has adopted so far."""
+    """The new process can serve.
 
+    Args:
+        pid: of it; the process that was started is its parent, see sockd.process.intermediate.
+        adopted: which listening sockets it serves.
+    """
+
+    pid: int
     adopted: list[AcceptedListener]
     has_control: bool
     has_pidfile: bool

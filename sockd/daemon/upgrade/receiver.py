@@ -187,7 +187,8 @@ class UpgradeReceiver:
             for number, one in adopted.items()
         ]
         try:
-            self.channel.send(Ready(adopted=rows, has_control=self._has_control, has_pidfile=has_pidfile))
+            ready = Ready(pid=os.getpid(), adopted=rows, has_control=self._has_control, has_pidfile=has_pidfile)
+            self.channel.send(ready)
             self.state = NEXT.step(self.state, ReceiverState.READY)
             self._adopt(serving, adopted)
         except EOFError:

@@ -68,22 +68,32 @@ class StartCommand:
 
 @dataclass(eq=False)
 class ChildProcess:
-    """The new process; this one may kill it until it has taken over."""
+    """The new process; this one may kill it until it has taken over.
+
+    Args:
+        process: its parent (sockd.process.intermediate), which ends as it ends.
+        channel: to the new process.
+        pid: of the new process, once it is released.
+    """
 
     process: subprocess.Popen[bytes]
     channel: Channel
+    pid: int = 0
 
-    @property
-    def pid(self) -> int:
-        """Its number."""
-        return self.process.pid
+    def release(self, pid: int) -> None:
+        """Make it a child of the service manager, or of process 1, by ending its parent."""
+        self.pid = pid
+        self.process.kill()
+        self.process.wait()
 
     def kill(self) -> None:
         """End it at once; it is still to be reaped, by ended()."""
-        self.process.kill()
+        self.process.terminate()
 
     def ended(self) -> str:
         """Return how it ended, and reap it; empty while it runs."""
+        if self.pid:
+            return "it exited"  # how, its new parent knows
         code = self.process.poll()
         if code is None:
             return ""

@@ -297,7 +297,8 @@ class UpgradeSender:
                         moved += [id for id, is_kept in zip(ids, answer.kept, strict=True) if is_kept]
                     case UpgradeFailed():
                         raise RemoteError(answer.error, answer.exit_code)
-            self._notifier.hand_over(attempt.process.pid)
+            attempt.process.release(ready.pid)  # the main process is to be a child of the manager
+            self._notifier.hand_over(ready.pid)
             try:
                 channel.send(Commit())
             except SockdError:

@@ -58,9 +58,12 @@ class FakeChild:
 
     def __init__(self, channel: Channel) -> None:
         self.channel = channel
-        self.pid = PID
+        self.pid = 0
         self.how = ""
         self.is_killed = False
+
+    def release(self, pid: int) -> None:
+        self.pid = pid
 
     def kill(self) -> None:
         self.is_killed = True
@@ -126,7 +129,7 @@ def ready(channel: Channel) -> None:
     hello = hear(channel, Hello)
     way = "core Line(max_bytes=65536, ending=b'\\n')"
     taken = [AcceptedListener(number=number, service=("upper", "echo")[number], way=way) for number in (0, 1)]
-    channel.send(Ready(adopted=taken, has_control=True, has_pidfile=True))
+    channel.send(Ready(pid=PID, adopted=taken, has_control=True, has_pidfile=True))
     assert hello.pid == os.getpid()
 
 
