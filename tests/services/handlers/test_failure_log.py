@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """What the log says of a handler that fails: service, peer, the handler's own line, and none of sockd's above it.
 
-Seen to fail before: `at` was not there, and a protocol class had no service (N12, N19 of the list of faults).
+Seen to fail before: `at` was not there, and a protocol class had no service.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Handlers as they are written for asyncio, where it alone is not the measure: deadlines, kinds, TLS, text.
 
-Seen to fail before: each of them but those of one line (H1, H2, H8, H10, H12, H13, H20 of the list of faults).
+Seen to fail before: each of them but those of one line.
 """
 
 from __future__ import annotations
