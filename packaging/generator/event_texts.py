@@ -228,6 +228,10 @@ TEXTS = {
     "connection of the proxy itself": (
         "A proxy opened a connection for itself (LOCAL in the PROXY header), such as a health check. None needed."
     ),
+    "file of a value cannot be read any more, keeping its last content": (
+        "At a reload, a file of `${file:/path}` or `${credential:NAME}` was out of reach, after `chroot` or as another"
+        " user. If its content has changed, restart."
+    ),
     "configuration directory no longer at its path, reading from the old one": (
         "The directory of the configuration no longer exists at its path, so the file in the old one is read. Restore"
         " the directory, then reload."

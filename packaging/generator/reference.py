@@ -71,8 +71,9 @@ Texts can have values from outside, at the start and at each reload: `${NAME}` a
 variables, `${credential:NAME}` is a credential of systemd (`LoadCredential=`), `${file:/path}` the content of a file
 without its last newline. `$${` is a plain `${`. What comes from a credential or a file is not printed by `sockd -T`,
 messages or `sockctl`, except that values of fewer than 4 characters can appear within other text. A reload that cannot
-read such a file any more, after `chroot` or as another user, keeps its last content. A path of `${file:/path}` that is
-first used by a reload is opened within the `chroot`, and with the rights of `user`.
+read such a file any more, after `chroot` or as another user, keeps its last content, and logs a warning; a file that is
+gone makes the reload fail. A path of `${file:/path}` that is first used by a reload is opened within the `chroot`, and
+with the rights of `user`. Variables are those of the daemon, also for `sockctl plan`.
 """
 
 

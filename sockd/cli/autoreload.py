@@ -2,7 +2,8 @@
 """Development: run a command, and run it again whenever one of its source files changes.
 
 The command runs in a child; the child reports the files it consists of (`report`), so that an edit of any imported
-module counts and the watcher imports nothing. A child that fails waits for the next edit.
+module counts and the watcher imports nothing. Patterns of `include` are reported, too, so that a file that comes or
+goes counts. A child that fails waits for the next edit.
 
 No edit is missed.  The state of a file is recorded by the first of the two: by the watcher before the child can have
 read it, if it is known from the previous child, else by the child, before it serves; never later, because the report
@@ -21,6 +22,7 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from sockd.config.include import files_of
 from sockd.errors import SystemFault
 from sockd.lazy import lazily, msgspec, pathlib, sysconfig
 from sockd.process import socket_activation
@@ -43,15 +45,15 @@ RESTART_SECONDS = 2.0
 SIGNALLED = 128
 """Added to the number of a signal that ended a child, as shells do."""
 
-Stamps = dict[str, tuple[int, int] | None]
-"""Of each file its time of change in ns and its size; None for one that does not exist."""
+Stamps = dict[str, str]
+"""Of each file its time of change in ns and its size; of a pattern the names of its files; empty: there is none."""
 
 
 def report(extra: Iterable[str]) -> None:
     """Report, in the child, its files and their state; does nothing without a watcher.
 
     Args:
-        extra: files besides the imported modules, such as the configuration.
+        extra: files besides the imported modules, such as the configuration, and patterns of files.
     """
     number = os.environ.pop(REPORT_VARIABLE, None)
     if number is None:
@@ -96,9 +98,9 @@ def _stamps(files: Iterable[str]) -> Stamps:
         try:
             about = os.stat(name)
         except OSError:
-            stamps[name] = None
+            stamps[name] = ascii(found) if (found := files_of(name)) else ""
         else:
-            stamps[name] = (about.st_mtime_ns, about.st_size)
+            stamps[name] = f"{about.st_mtime_ns} {about.st_size}"
     return stamps
 
 

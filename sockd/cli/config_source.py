@@ -8,7 +8,7 @@ import os
 from typing import TYPE_CHECKING
 
 from sockd.config.command_line import from_command_line
-from sockd.config.include import included_files
+from sockd.config.include import included_paths
 from sockd.config.load import MAX_FILE_BYTES, find, load, loads
 from sockd.errors import ConfigurationError, fault
 from sockd.files.kept_directory import KeptDirectory, current_directory
@@ -20,7 +20,7 @@ from sockd.settings.listen import ListenSettings
 from sockd.values import dataclass, replace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from sockd.cli.options import Options
     from sockd.settings.address import Services
@@ -39,28 +39,33 @@ CONTROL_SOCKET = "control.sock"
 
 
 def source_files(settings: Settings, source: str) -> Iterator[str]:
-    """Yield the files to watch besides the imported modules: a handler's file counts before it exists."""
+    """Yield what to watch besides the imported modules: a handler's file counts before it exists."""
     names = [listen.service for listen in settings.listen]
     names += [table.handler for table in settings.service.values() if table.handler]
     modules = {name.partition(":")[0] for name in names if ":" in name}
     directory, _ = current()
-    yield source
-    yield from included_files(source, MAX_FILE_BYTES)
+    yield from configuration_files(source)
     yield from (os.path.join(directory, name.replace(".", os.sep) + ".py") for name in modules)
+
+
+def configuration_files(source: str) -> Iterator[str]:
+    """Yield a configuration, the files that it includes, and the patterns of those that it will include."""
+    yield source
+    yield from included_paths(source, MAX_FILE_BYTES)
 
 
 @dataclass(frozen=True)
 class Source:
-    """Settings, and where they came from; `check` reads them again, `parse` a text; None where there is not a file.
+    """Settings, and where they came from; `check` reads them again, `parse` a text with its name and its variables.
 
-    `file` is the absolute path of that file.
+    `file` is the absolute path of that file.  These are None where there is not a file.
     """
 
     settings: Settings
     name: str
     file: str | None
     check: Callable[[], Settings] | None
-    parse: Callable[[str, str], Settings] | None
+    parse: Callable[[str, str, Mapping[str, str]], Settings] | None
 
 
 def read_source(options: Options) -> Source:
@@ -102,9 +107,10 @@ def read_source(options: Options) -> Source:
             )
         return over(read(services), services)
 
-    def parse(text: str, name: str) -> Settings:
-        opener = directory.open
-        return over(loads(text, name=name, services=services, directory=directory.path, opener=opener), services)
+    def parse(text: str, name: str, environment: Mapping[str, str]) -> Settings:
+        opener, path = directory.open, directory.path
+        read = loads(text, name=name, services=services, directory=path, opener=opener, environment=environment)
+        return over(read, services)
 
     file = os.path.join(directory.path, os.path.basename(name))
     return Source(settings, name, file, again, parse)

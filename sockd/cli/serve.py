@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from sockd._version import VERSION
 from sockd.cli.autoreload import activated_pid, end_with_watcher, report
-from sockd.cli.config_source import EXAMPLE, Source, read_source, source_files
+from sockd.cli.config_source import EXAMPLE, Source, configuration_files, read_source, source_files
 from sockd.cli.output import give_up_output
 from sockd.config.load import candidates
 from sockd.daemon import daemon
@@ -66,7 +66,7 @@ def start(options: Options, reporting: Callable[[Callable[[], int]], int]) -> in
     try:
         source = read_source(options)
     except SockdError:
-        report([str(options.config or candidates()[0])])
+        report(configuration_files(str(options.config or candidates()[0])))
         raise
     common = StartContext(
         ready=lambda _: None, given=given, command=command, stored=stored, dropped=dropped, contained=contained

@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import fnmatch
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from sockd.config.substitute import expand
@@ -20,7 +21,7 @@ from sockd.files import trusted
 from sockd.values import dataclass
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     Opener = Callable[[str, int], int]
 
@@ -127,7 +128,15 @@ def _at(part: Part, path: KeyPath) -> str:
     return f"{part.name}:{line}" if line else part.name
 
 
-def read_document(data: str | bytes, *, name: str, directory: str | None, opener: Opener, max_bytes: int) -> Document:
+def read_document(
+    data: str | bytes,
+    *,
+    name: str,
+    directory: str | None,
+    opener: Opener,
+    max_bytes: int,
+    environment: Mapping[str, str] = os.environ,
+) -> Document:
     """Parse a configuration, and the files that it includes.
 
     Args:
@@ -136,6 +145,7 @@ def read_document(data: str | bytes, *, name: str, directory: str | None, opener
         directory: which patterns are relative to; None: only absolute ones are possible.
         opener: opens a file or a directory by its path, which is absolute or relative to that directory.
         max_bytes: limit of a file.
+        environment: the variables that patterns may name.
 
     Raises:
         ConfigurationError: names the file, its line and the remedy.
@@ -151,7 +161,7 @@ def read_document(data: str | bytes, *, name: str, directory: str | None, opener
         line = lines.find(("include", number), pattern)
         place = f"{name}:{line}: include" if line else f"{name}: include"
         try:
-            pattern = expand(pattern)  # noqa: PLW2901 - as all texts, but before the others
+            pattern = expand(pattern, environment)  # noqa: PLW2901 - as all texts, but before the others
         except ValueError as error:
             raise ConfigurationError(f"{place}: {error}") from None
         for path in _files(pattern, place, directory, opener):
@@ -178,25 +188,38 @@ def open_in(directory: str) -> Callable[[str, int], int]:
     return lambda path, flags: os.open(os.path.join(directory, path), flags)
 
 
-def included_files(path: str, max_bytes: int) -> list[str]:
-    """Return the files that one includes, as far as it can be read."""
+def included_paths(path: str, max_bytes: int) -> Iterator[str]:
+    """Yield the files that one includes, whether or not they can be read, and its patterns."""
     directory = os.path.dirname(os.path.abspath(path))
     try:
-        data, opener = trusted.read(path, path, max_bytes), open_in(directory)
-        found = read_document(data, name=path, directory=directory, opener=opener, max_bytes=max_bytes)
+        table, _ = parse(trusted.read(path, path, max_bytes), name=path)
     except SockdError:
+        return
+    patterns = table.get("include", [])
+    for pattern in patterns if isinstance(patterns, list) else ():
+        with suppress(TypeError, ValueError):  # it is no text, or names what is not set
+            found = os.path.join(directory, expand(pattern))
+            yield found
+            yield from files_of(found)
+
+
+def files_of(pattern: str) -> list[str]:
+    """Return the files that a pattern stands for now; one without a wildcard, which may be a file, for none."""
+    below, last = os.path.split(pattern)
+    try:
+        return [os.path.join(below, name) for name in _matching(os.listdir(below), last)] if _is_pattern(last) else []
+    except OSError:
         return []
-    return [part.name for part in found.parts[1:]]
 
 
 def _files(pattern: str, place: str, directory: str | None, opener: Opener) -> Iterator[str]:
     """Yield the paths that a pattern stands for: relative ones relative to the directory."""
     below, last = os.path.split(pattern)
-    if any(one in below for one in WILDCARDS) or not last:
+    if _is_pattern(below) or not last:
         raise ConfigurationError(f'{place}: "{pattern}": wildcards are possible in the last part only: "conf.d/*.toml"')
     if directory is None and not os.path.isabs(pattern):
         raise ConfigurationError(f'{place}: "{pattern}": is relative, and there is no file for it to be relative to')
-    if not any(one in last for one in WILDCARDS):
+    if not _is_pattern(last):
         yield pattern
         return
     shown = below if directory is None else os.path.join(directory, below)
@@ -208,12 +231,21 @@ def _files(pattern: str, place: str, directory: str | None, opener: Opener) -> I
     try:
         if why := trusted.who_may_write(os.fstat(fd)):
             raise ConfigurationError(f"{place}: {shown}: refused: {why}; {trusted.remedy(shown)}")
-        names = sorted(os.listdir(fd))
+        names = _matching(os.listdir(fd), last)
     finally:
         os.close(fd)
     for found in names:
-        if fnmatch.fnmatchcase(found, last) and not (found.startswith(".") and not last.startswith(".")):
-            yield os.path.join(below, found)
+        yield os.path.join(below, found)
 
 
-__all__ = ["Document", "KeyPlace", "included_files", "open_in", "read_document"]
+def _is_pattern(text: str) -> bool:
+    return any(one in text for one in WILDCARDS)
+
+
+def _matching(names: list[str], last: str) -> list[str]:
+    """Return the names for which the last part of a pattern stands, in order; hidden ones as a shell does."""
+    seen = sorted(one for one in names if last.startswith(".") or not one.startswith("."))
+    return [one for one in seen if fnmatch.fnmatchcase(one, last)]
+
+
+__all__ = ["Document", "KeyPlace", "files_of", "included_paths", "open_in", "read_document"]

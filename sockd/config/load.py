@@ -29,7 +29,7 @@ from sockd.text import nearest
 from sockd.values import replace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from sockd.settings import Settings
     from sockd.settings.address import Services
@@ -103,6 +103,7 @@ def loads(
     listens: bool = True,
     directory: str | None = None,
     opener: Callable[[str, int], int] | None = None,
+    environment: Mapping[str, str] = os.environ,
 ) -> Settings:
     """Read and check the text of a configuration.
 
@@ -112,6 +113,7 @@ def loads(
         services: as for load; listens likewise.
         directory: as for load; None leaves relative paths as they are, which is wrong then.
         opener: how the files that it includes are found, by paths relative to that directory.
+        environment: the variables that it may name.
 
     Returns:
         As load.
@@ -125,9 +127,10 @@ def loads(
         directory=directory,
         opener=opener or open_in(directory or os.curdir),
         max_bytes=MAX_FILE_BYTES,
+        environment=environment,
     )
     unresolved: list[Unresolved] = []
-    table = substitute(document.table, unresolved)
+    table = substitute(document.table, unresolved, environment)
     if unresolved:
         raise _errors(document, [Problem(one.path, one.text, one.value) for one in unresolved])
     settings, problems = read(table, services)

@@ -3,16 +3,19 @@
 
 Credentials are those of the service manager (systemd.exec(5), LoadCredential=).  What comes from a credential or a file
 is a secret: hide() puts back what is written in its place, so that no message and no `sockd --print` shows it.  Values
-are read each time that the configuration is; what can no longer be read, after a drop of privileges, stays as it was.
+are read each time that the configuration is.  What this process can no longer reach, after a drop of privileges or a
+change of the root directory, stays as it was, and the log says so; what is gone is an error.
 """
 
 from __future__ import annotations
 
+import logging
 import os
+from collections.abc import Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from sockd.errors import ConfigurationError, SockdError
+from sockd.errors import ConfigurationError, SockdError, fault
 from sockd.files import trusted
 from sockd.lazy import pattern
 from sockd.text import LONGEST_SHOWN, keep_references, quote, show, suggest
@@ -34,10 +37,12 @@ _REFERENCE = pattern(
 )
 _NAME = pattern(r"[A-Za-z_][A-Za-z0-9_]*")
 
+logger = logging.getLogger("sockd.config")
+
 _secrets: dict[str, str] = {}
 """What is written in the configuration, by the value."""
-_last: dict[str, str] = {}
-"""The last content of each file."""
+_last: dict[str, tuple[str, tuple[int, int]]] = {}
+"""The last content of each file, and the root directory below which it was found."""
 
 
 @dataclass(frozen=True)
@@ -53,32 +58,64 @@ class _Missing(ValueError):
     """The text of an Unresolved."""
 
 
-def substitute(document: dict[str, object], problems: list[Unresolved]) -> dict[str, object]:
+class AskedVariables(Mapping[str, str]):
+    """Variables of an environment, of which it is noted which ones a configuration asks for.
+
+    Args:
+        environment: as os.environ.
+
+    Attributes:
+        found: those that were asked for and are set, with their values.
+    """
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._environment = environment
+        self.found: dict[str, str] = {}
+
+    def __getitem__(self, name: str) -> str:
+        self.found[name] = self._environment[name]
+        return self.found[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._environment)
+
+    def __len__(self) -> int:
+        return len(self._environment)
+
+
+def substitute(
+    document: dict[str, object], problems: list[Unresolved], environment: Mapping[str, str] = os.environ
+) -> dict[str, object]:
     """Return a document of TOML with what its texts refer to; keys are left alone.
 
     Args:
         document: as it is parsed.
         problems: gets what cannot be found; such a text stays as it is.
+        environment: the variables.
     """
-    return {key: _value(value, (key,), problems) for key, value in document.items()}
+    return {key: _value(value, (key,), problems, environment) for key, value in document.items()}
 
 
-def _value(value: object, path: KeyPath, problems: list[Unresolved]) -> object:
+def _value(value: object, path: KeyPath, problems: list[Unresolved], environment: Mapping[str, str]) -> object:
     if isinstance(value, dict):
-        return {key: _value(one, (*path, key), problems) for key, one in value.items()}
+        return {key: _value(one, (*path, key), problems, environment) for key, one in value.items()}
     if isinstance(value, list):
-        return [_value(one, (*path, index), problems) for index, one in enumerate(value)]
+        return [_value(one, (*path, index), problems, environment) for index, one in enumerate(value)]
     if not isinstance(value, str) or "${" not in value:
         return value
     try:
-        return expand(value)
+        return expand(value, environment)
     except _Missing as error:
         problems.append(Unresolved(path, value, str(error)))
         return value
 
 
-def expand(text: str) -> str:
+def expand(text: str, environment: Mapping[str, str] = os.environ) -> str:
     """Return a text with what it refers to; `$${` is a plain `${`.
+
+    Args:
+        text: as it is written.
+        environment: the variables.
 
     Raises:
         ValueError: says which reference leads nowhere, and what to do.
@@ -92,9 +129,9 @@ def expand(text: str) -> str:
         if not match["end"]:
             raise _Missing(f"{match[0]} has no closing brace; write $${{ for a plain ${{")
         if match["source"] is None:
-            return _variable(match["name"], match["default"])
+            return _variable(match["name"], match["default"], environment)
         is_secret = True
-        secret = _credential(match["name"]) if match["source"] == "credential" else _file(match["name"])
+        secret = _credential(match["name"], environment) if match["source"] == "credential" else _file(match["name"])
         if secret:  # also by itself: a message may have only a part of the text
             _secrets[secret] = match[0]
         return secret
@@ -105,43 +142,51 @@ def expand(text: str) -> str:
     return value
 
 
-def _variable(name: str, default: str | None) -> str:
+def _variable(name: str, default: str | None, environment: Mapping[str, str]) -> str:
     if not _NAME.fullmatch(name):
         known = "${NAME}, ${NAME:-default}, ${credential:NAME} and ${file:/path}"
         raise _Missing(f"${{{name}}} is no name of a variable; known: {known}; write $${{ for a plain ${{")
-    value = os.environ.get(name)
+    value = environment.get(name)
     if value or (value is not None and default is None):
         return value
     if default is not None:
         return default
-    meant = suggest(name, os.environ)
-    raise _Missing(f"{name} is not set in the environment{meant}; set it, or write ${{{name}:-default}}")
+    meant = suggest(name, environment)
+    remedy = f"set it where that is started, or write ${{{name}:-default}}"
+    raise _Missing(f"{name} is not set in the environment of sockd{meant}; {remedy}")
 
 
-def _credential(name: str) -> str:
-    directory = os.environ.get(DIRECTORY_VARIABLE)
+def _credential(name: str, environment: Mapping[str, str]) -> str:
+    directory = environment.get(DIRECTORY_VARIABLE)
     if not directory:
         raise _Missing(f"{DIRECTORY_VARIABLE} is not set, so there is no credential {name}; {_remedy(name)}")
     if not name or "/" in name or name.startswith("."):
         raise _Missing(f"{name!r} is no name of a credential; see LoadCredential= in systemd.exec(5)")
-    path = os.path.join(directory, name)
-    if path not in _last and not os.path.exists(path):
-        raise _Missing(f"no credential {name} in {directory}; {_remedy(name)}")
-    return _file(path)
+    return _file(os.path.join(directory, name), f"no credential {name} in {directory}; {_remedy(name)}")
 
 
 def _remedy(name: str) -> str:
     return f"write LoadCredential={name}:/path into the unit"
 
 
-def _file(path: str) -> str:
+def _file(path: str, missing: str = "") -> str:
+    """Return the content of a file; `missing` says that there is none."""
     if not path.startswith("/"):
         raise _Missing(f"{path!r} is relative; write ${{file:/path}}")
     try:
-        data = trusted.read(path, path, MAX_SECRET_BYTES + 1)
-    except SockdError as error:
-        if path in _last and not isinstance(error, ConfigurationError):  # which is a file that others may write
-            return _last[path]
+        with os.fdopen(trusted.open_file(path, path), "rb") as file:
+            data = file.read(MAX_SECRET_BYTES + 1)
+    except OSError as error:
+        if path in _last and _is_out_of_reach(error, _last[path][1]):
+            logger.warning(
+                "file of a value cannot be read any more, keeping its last content",
+                extra={"event": {"file": path, "error": os.strerror(error.errno or 0)}},
+            )
+            return _last[path][0]
+        is_missing = isinstance(error, FileNotFoundError)
+        remedy = "; create it, or write the text itself" if is_missing else ""
+        raise _Missing((missing if is_missing else "") or f"{fault(error, path)}{remedy}") from None
+    except ConfigurationError as error:  # it is no file, or others may write it
         raise _Missing(str(error)) from None
     if len(data) > MAX_SECRET_BYTES:
         raise _Missing(f"{path}: larger than {MAX_SECRET_BYTES} bytes")
@@ -149,8 +194,20 @@ def _file(path: str) -> str:
         text = data.decode().removesuffix("\n")
     except UnicodeDecodeError:
         raise _Missing(f"{path}: is not UTF-8") from None
-    _last[path] = text
+    _last[path] = text, _root()
     return text
+
+
+def _is_out_of_reach(error: OSError, root: tuple[int, int]) -> bool:
+    """Tell whether a file may be as it was where it was found: it is not below this root, or not for this user."""
+    return isinstance(error, PermissionError) or (
+        isinstance(error, FileNotFoundError | NotADirectoryError) and root != _root()
+    )
+
+
+def _root() -> tuple[int, int]:
+    status = os.stat(os.sep)
+    return status.st_dev, status.st_ino
 
 
 def hide(text: str) -> str:
@@ -191,4 +248,4 @@ def _forms() -> Iterator[tuple[str, str]]:
             yield show(value)[1:-1], written
 
 
-__all__ = ["Unresolved", "as_written", "expand", "hidden", "hide", "substitute"]
+__all__ = ["AskedVariables", "Unresolved", "as_written", "expand", "hidden", "hide", "substitute"]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from sockd.daemon.listeners import CLOSED_SECONDS
 from sockd.daemon.plan import check_opened
 from sockd.errors import SockdError, SystemFault, TemporaryFault
-from sockd.process.inherited_sockets import stored_name
+from sockd.process.inherited_sockets import is_stored_name
 from sockd.settings.address import MAX_PORT
 from sockd.units import parse_whole
 from sockd.values import dataclass, replace
@@ -100,9 +100,9 @@ class AbsentListeners:
 
     def replace(self, plans: Iterable[ListenerPlan]) -> None:
         """Have these be absent that the last opening of the addresses of these plans has left out, and no others."""
-        by_address = {address: plan for plan in plans for address in plan.addresses}
-        found = [AbsentListener(one.address, by_address[one.address], one.endpoint, one.why, _port(one))
-                 for one in self._passed.left_out if one.address in by_address]  # fmt: skip
+        by_address = {id(address): plan for plan in plans for address in plan.addresses}  # port 0: several are equal
+        found = [AbsentListener(one.address, by_address[id(one.address)], one.endpoint, one.why, _port(one))
+                 for one in self._passed.left_out if id(one.address) in by_address]  # fmt: skip
         self._passed.left_out.clear()
         self._serving.absent[:] = found
         for one in found:
@@ -118,9 +118,14 @@ class AbsentListeners:
         self._serving.absent.append(one)
         self._keep((served,))  # else the manager listens on, and the address is in use
 
+    def port_before(self, address: Address, service: str) -> int:
+        """Return the port that a drained listener with this address, which has port 0, had; 0: there is none."""
+        drained = (one for one in self._serving.absent if not one.why and one.plan.settings.service == service)
+        return next((one.port for one in drained if one.address == address and address.port == 0), 0)
+
     def can_bind(self, served: ActiveListener) -> bool:
         """Tell whether a listener could be bound again: not one that was passed, nor a path outside chroot(2)."""
-        is_stored = served.listening.passed == stored_name(served.address)  # by the manager, which can let go of it
+        is_stored = is_stored_name(served.listening.passed, served.address)  # by the manager, which can let go of it
         return self._can_open(served.address) and (is_stored or not served.listening.passed)
 
     def _lost(self, served: ActiveListener) -> None:
@@ -227,12 +232,14 @@ class AbsentListeners:
         if any(one.address == served.address for one in wanted for served in serving.draining):
             serving.close_draining()
         for one in wanted:
-            address = replace(one.address, port=one.port) if one.address.port == 0 else one.address
-            beside = [served.listening for served in serving.listeners if served.address == one.address]
-            beside += [sock for other, sock in opened if other.address == one.address]
+            port = one.port if one.address.port == 0 else 0
+            beside = [served.listening for served in serving.listeners if served.address is one.address]
+            beside += [sock for other, sock in opened if other.address is one.address]
             try:
                 strict, shares = replace(one.plan.settings, optional=False), one.plan.service.kind.shares_socket
-                for sock in self._passed.open(address, strict, blocks=shares, beside=beside, only=one.endpoint):
+                for sock in self._passed.open(
+                    one.address, strict, blocks=shares, beside=beside, only=one.endpoint, port=port
+                ):
                     undo.callback(sock.close)
                     check_opened(sock, one.address, one.plan)
                     opened.append((one, sock))

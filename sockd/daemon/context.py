@@ -9,7 +9,7 @@ from sockd.process.socket_activation import Inherited
 from sockd.values import dataclass
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from sockd.daemon.upgrade.fdstore import StoredConnections
     from sockd.daemon.upgrade.receiver import UpgradeReceiver
@@ -26,7 +26,7 @@ class StartContext:
         ready: called with (address, service) of every listener, once it serves.
         imported: called once every handler is imported, or one could not be.
         check: reads the configuration again, and raises what is wrong with it; None where there is not a file.
-        parse: does the same for a text and its name.
+        parse: does the same for a text, its name, and the variables that it may name.
         configuration: the absolute path of that file.
         background: no terminal: the log goes to syslog if nothing else is said, and root needs a user to become.
         root_may_stay: root may serve without the configuration's word.
@@ -44,7 +44,7 @@ class StartContext:
     ready: Callable[[Sequence[tuple[str, str, bool]]], None]
     imported: Callable[[], None] = lambda: None
     check: Callable[[], Settings] | None = None
-    parse: Callable[[str, str], Settings] | None = None
+    parse: Callable[[str, str, Mapping[str, str]], Settings] | None = None
     configuration: str | None = None
     background: bool = False
     root_may_stay: bool = False

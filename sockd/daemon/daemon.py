@@ -32,7 +32,7 @@ from sockd.log.levels import levels
 from sockd.process.sd_notify import Notifier
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from sockd.daemon.config_diff import ReloadResult
     from sockd.daemon.context import StartContext
@@ -328,11 +328,11 @@ class Daemon:
         """The absolute path of the configuration file; None: there is none."""
         return self._context.configuration
 
-    def read(self, text: str, name: str) -> Settings:
+    def read(self, text: str, name: str, environment: Mapping[str, str]) -> Settings:
         """Read the text of a configuration like that of the daemon's own file; raises ConfigurationError."""
         if self._context.parse is None:
             raise ConfigurationError("the daemon has no configuration file, so it cannot change to another one")
-        return self._context.parse(text, name)
+        return self._context.parse(text, name, environment)
 
 
 def run(settings: Settings, context: StartContext) -> None:

@@ -30,7 +30,7 @@ from sockd.daemon.drain import Drain
 from sockd.daemon.plan import check_opened, listen_addresses, plan
 from sockd.errors import EX_OSERR, ConfigurationError, SockdError, SystemFault, TemporaryFault
 from sockd.net.listen.bind import bind_problem
-from sockd.process.inherited_sockets import LeftOut, stored_name
+from sockd.process.inherited_sockets import LeftOut
 from sockd.services import handlers_path
 from sockd.services.reimport import ImportedAnew
 from sockd.values import replace
@@ -319,12 +319,23 @@ class Reload:
                     self._passed.left_out.append(LeftOut(address, str(address), self._why_not(address, one.settings)))
                     continue
                 raise ConfigurationError(self._why_not(address, one.settings))
-            shares = one.service.kind.shares_socket
-            for listening in self._passed.open(address, one.settings, blocks=shares, beside=beside):
+            for listening in self._bind(address, one, beside):
                 undo.callback(listening.close)
                 opened.append((address, listening, one, None))
                 check_opened(listening, address, one)
         return opened
+
+    def _bind(self, address: Address, one: ListenerPlan, beside: Sequence[ServerSocket]) -> list[ServerSocket]:
+        """Bind what is new; with port 0, what is drained gets the port that it had, unless others have that now."""
+        shares = one.service.kind.shares_socket
+        port = 0 if beside else self.absent.port_before(address, one.settings.service)
+        if port:
+            try:
+                return self._passed.open(address, replace(one.settings, optional=False), blocks=shares, port=port)
+            except SockdError:
+                if self._serving.lent_until > self._serving.tools.loop.clock():
+                    raise  # by workers, which close it in a moment
+        return self._passed.open(address, one.settings, blocks=shares, beside=beside)
 
     def _commit(self, ready: PreparedReload, then: Callable[[Changes], None]) -> None:
         """Switch over; nothing here fails."""
@@ -352,10 +363,9 @@ class Reload:
 
     def _keep(self, removed: Sequence[ActiveListener]) -> None:
         """Have a manager keep the sockets served now over a restart, and drop the others."""
-        names = {stored_name(served.address) for served in removed}
-        gone = [name for name, _ in self._passed.kept if name in names]
         closed = {served.listening.socket for served in removed}  # others have the same name, as those of localhost
-        self._passed.kept = [one for one in self._passed.kept if one[0] not in names or one[1] not in closed]
+        gone = [name for name, sock in self._passed.kept if sock in closed]
+        self._passed.kept = [one for one in self._passed.kept if one[1] not in closed]
         self._notifier.keep(self._passed.kept, not_any_more=gone)
 
     # ---- taken out of service

@@ -160,6 +160,7 @@ def listen(plans: list[ListenerPlan], passed: InheritedSockets, stack: ExitStack
         HandlerError: a service cannot answer datagrams, and a datagram socket was passed for it.
     """
     listening = []
+    passed.services = frozenset(one.settings.service for one in plans)
     for one in plans:
         for address in one.addresses:
             for opened in passed.open(address, one.settings, blocks=one.service.kind.shares_socket):

@@ -9,7 +9,8 @@ its backlog and a Unix path belong to who bound it: the path is never removed.
 
 A manager that keeps descriptors over a restart (FDSTORE) is given the sockets that we bind
 ourselves, under the text of their address, and passes them to the next sockd of this unit, so
-that who connects meanwhile waits in the backlog.
+that who connects meanwhile waits in the backlog.  An address with port 0 may be that of several
+services, each with a port of its own: its name says of which service it is, too.
 Source: sd_listen_fds(3), systemd.socket(5), getsockopt(2), socket(7).
 """
 
@@ -30,7 +31,7 @@ from sockd.process.descriptors import FIRST_OTHER
 from sockd.values import dataclass, replace
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from sockd.net.address.address import Address
     from sockd.net.listen import bind, options, unix_path
@@ -125,9 +126,16 @@ def _problem(sock: socket.socket, endpoint: Endpoint) -> str:
     return "" if bound else "is not bound, so no client can reach it"
 
 
-def stored_name(address: Address) -> str:
-    """Name a socket of ours in the manager's store: the address, without the colons that a name cannot have."""
-    return urls.quote(str(address), safe=QUOTED_SAFE)[:MAX_NAME]
+def stored_name(address: Address, service: str) -> str:
+    """Name a socket of ours in the manager's store: the address, and with port 0 its service, without colons."""
+    is_any_port = address.scheme in ("tcp", "udp") and address.port == 0
+    return urls.quote(f"{address} {service}" if is_any_port else str(address), safe=QUOTED_SAFE)[:MAX_NAME]
+
+
+def is_stored_name(name: str, address: Address) -> bool:
+    """Tell whether a socket of this address, of whatever service, would have this name."""
+    own = stored_name(address, "")
+    return name.startswith(own) if own.endswith(" ") else name == own
 
 
 class InheritedSockets:
@@ -138,7 +146,8 @@ class InheritedSockets:
 
     Attributes:
         kept: (name, socket) of what the manager shall keep over a restart.
-        drained: the endpoints that are not to be opened, each with its address as it is written.
+        services: names of all that are served: what was bound for one of these with port 0 is for no other.
+        drained: the endpoints that are not to be opened, each with the name of its listener (stored_name).
         left_out: what open() has not opened, because it is drained, or optional and cannot be.
     """
 
@@ -147,6 +156,7 @@ class InheritedSockets:
         self._all = [examine(name, fd) for name, fd in given.descriptors]
         self._claimed: dict[int, Address] = {}
         self.kept: list[tuple[str, socket.socket]] = []
+        self.services: frozenset[str] = frozenset()
         self.drained = dict(given.drained)
         self.left_out: list[LeftOut] = []
 
@@ -164,6 +174,7 @@ class InheritedSockets:
         blocks: bool = False,
         beside: Sequence[bind.ServerSocket] = (),
         only: str = "",
+        port: int = 0,
     ) -> list[bind.ServerSocket]:
         """Take what was passed for an address, and bind the rest of it.  BLOCKS while a name is looked up.
 
@@ -173,6 +184,7 @@ class InheritedSockets:
             blocks: a passed socket is left blocking, for a program has it as well, or will.
             beside: sockets of the address that are open already.
             only: of its endpoints this one, if it is one of them; empty: all.
+            port: for port 0, the one that it had before; 0: the kernel chooses.
 
         Returns:
             At least one, unless something was left out.
@@ -182,7 +194,7 @@ class InheritedSockets:
             PermissionFault, SystemFault, TemporaryFault: as sockd.net.listen.bind.open_listener.
         """
         try:
-            return self._open(address, settings, blocks, beside, only)
+            return self._open(address, settings, blocks, beside, only, port)
         except SockdError as error:
             if not settings.optional:
                 raise
@@ -190,11 +202,17 @@ class InheritedSockets:
             return []
 
     def _open(
-        self, address: Address, settings: ListenSettings, blocks: bool, beside: Sequence[bind.ServerSocket], only: str
+        self,
+        address: Address,
+        settings: ListenSettings,
+        blocks: bool,
+        beside: Sequence[bind.ServerSocket],
+        only: str,
+        port: int,
     ) -> list[bind.ServerSocket]:
         if address.scheme == "fd":
             return [self._claim(one, address, settings, blocks) for one in self._named(address)]
-        claimed = [self._claim(one, address, settings, blocks) for one in self._bound_at(address)]
+        claimed = [self._claim(one, address, settings, blocks) for one in self._bound_at(address, settings.service)]
         if claimed and not address.path and address.host in WILDCARDS:
             return claimed  # every address is as many sockets as whoever passed them thought right
 
@@ -202,7 +220,7 @@ class InheritedSockets:
             """Leave out what is drained."""
             if only and only != str(address):
                 return str(endpoint) == only
-            if drained := self._find_drained(address, endpoint, claimed):
+            if drained := self._find_drained(address, settings.service, endpoint, claimed):
                 self.left_out.append(LeftOut(address, drained))
             return not drained
 
@@ -210,10 +228,13 @@ class InheritedSockets:
             self.left_out.append(LeftOut(address, str(endpoint), str(error)))
 
         optional = leave_out if settings.optional else None
-        opened = bind.open_listener(address, settings, beside=[*beside, *claimed], wants=wants, left_out=optional)
-        return claimed + [self._kept(one, address) for one in opened]
+        where = replace(address, port=port) if port else address
+        opened = bind.open_listener(where, settings, beside=[*beside, *claimed], wants=wants, left_out=optional)
+        return claimed + [self._kept(one, address, settings.service) for one in opened]
 
-    def _find_drained(self, address: Address, endpoint: Endpoint, claimed: Sequence[bind.ServerSocket]) -> str:
+    def _find_drained(
+        self, address: Address, service: str, endpoint: Endpoint, claimed: Sequence[bind.ServerSocket]
+    ) -> str:
         """Return the drained endpoint that this is, of port 0 with the port that it had; empty: it is none."""
         if str(endpoint) in self.drained:
             return str(endpoint)
@@ -221,8 +242,17 @@ class InheritedSockets:
         if endpoint.port != 0 or any(_host(one.endpoint) == host for one in claimed):
             return ""
         others = {one.endpoint for one in self.left_out}  # of listeners with the same address
-        same = (one for one, written in self.drained.items() if written == str(address) and one not in others)
+        is_for = self._names_of(address, service)
+        same = (one for one, name in self.drained.items() if one not in others and is_for(name))
         return next((one for one in same if one.rpartition(":")[0] == host), "")
+
+    def _names_of(self, address: Address, service: str) -> Callable[[str], bool]:
+        """Return what tells whether a name is that of a listener, or of one with a service that is served no more."""
+        own, prefix = stored_name(address, service), stored_name(address, "")
+        if own == prefix:
+            return own.__eq__
+        of_others = {stored_name(address, one) for one in self.services} - {own}
+        return lambda name: name.startswith(prefix) and name not in of_others
 
     def close_rest(self) -> list[str]:
         """Close what no listener took, and name it in the log; whoever connects there would wait for nobody.
@@ -247,7 +277,7 @@ class InheritedSockets:
         self._claimed[one.fd] = address
         one.socket.setblocking(blocks)
         options.set_inherited(one.socket, one.endpoint, settings)
-        if one.name == stored_name(address):
+        if is_stored_name(one.name, address):
             self.kept.append((one.name, one.socket))
         owner = self._given.owners.get(one.fd)
         if owner is not None:
@@ -255,11 +285,11 @@ class InheritedSockets:
             return bind.ServerSocket(one.socket, one.endpoint, path, owner.passed, owner.is_ours)
         return bind.ServerSocket(one.socket, one.endpoint, passed=one.name, is_ours=False)
 
-    def _kept(self, one: bind.ServerSocket, address: Address) -> bind.ServerSocket:
+    def _kept(self, one: bind.ServerSocket, address: Address, service: str) -> bind.ServerSocket:
         """Note a socket for the manager's store; its path lives as long as it does there."""
         if len(self.kept) >= self._given.store:
             return one
-        self.kept.append((stored_name(address), one.socket))
+        self.kept.append((stored_name(address, service), one.socket))
         return replace(one, path=None, is_ours=False)
 
     # ---- by name and by number
@@ -306,29 +336,30 @@ class InheritedSockets:
 
     # ---- by where it is bound
 
-    def _bound_at(self, address: Address) -> list[Passed]:
+    def _bound_at(self, address: Address, service: str) -> list[Passed]:
         free = [one for one in self._all if one.fd not in self._claimed and one.endpoint is not None]
         if not free:
             return []
-        endpoints = resolve_endpoints(address, passive=True)
+        endpoints, own = resolve_endpoints(address, passive=True), stored_name(address, service)
+        free.sort(key=lambda one: one.name != own)
+        is_for = self._names_of(address, service)
         found: list[Passed] = []
         for endpoint in endpoints:
-            found += [one for one in free if one not in found and _is_at(one, endpoint, address)][:1]
+            found += [one for one in free if one not in found and _is_at(one, endpoint, is_for)][:1]
         if address.host in WILDCARDS and not address.path:
             found += [one for one in free if one not in found and _is_everywhere(one, endpoints[0])]
         return found
 
 
-def _is_at(one: Passed, wanted: Endpoint, address: Address) -> bool:
-    """Tell whether a socket is bound where one would be bound for the address."""
+def _is_at(one: Passed, wanted: Endpoint, is_for: Callable[[str], bool]) -> bool:
+    """Tell whether a socket is bound where one would be bound for a listener, whose names `is_for` knows."""
     found = one.endpoint
     if found is None or (found.family, found.type) != (wanted.family, wanted.type):
         return False
-    stored = one.name == stored_name(address)
     if isinstance(found.sockaddr, str) or isinstance(wanted.sockaddr, str):
-        return found.sockaddr == wanted.sockaddr and not (stored and _is_gone(found))
+        return found.sockaddr == wanted.sockaddr and not (is_for(one.name) and _is_gone(found))
     same_host = (found.sockaddr[0], found.sockaddr[3:]) == (wanted.sockaddr[0], wanted.sockaddr[3:])
-    return same_host and (found.port == wanted.port or (stored and wanted.port == 0))
+    return same_host and (found.port == wanted.port or (wanted.port == 0 and is_for(one.name)))
 
 
 def _is_gone(bound: Endpoint) -> bool:
@@ -358,4 +389,4 @@ def _constant_name(value: int) -> str:
     return getattr(value, "name", str(int(value)))
 
 
-__all__ = ["InheritedSockets", "LeftOut", "Passed", "examine", "stored_name"]
+__all__ = ["InheritedSockets", "LeftOut", "Passed", "examine", "is_stored_name", "stored_name"]

@@ -69,7 +69,7 @@ class Inherited:
         store: how many descriptors the manager keeps for us over a restart.
         owners: of descriptors that the process before us handed over, by their number.
         is_lent: whether these are that process's still.
-        drained: endpoints that an administrator has drained there, each with its address as it is written.
+        drained: endpoints that an administrator has drained there, each with the name of its listener (stored_name).
     """
 
     descriptors: tuple[tuple[str, int], ...] = ()

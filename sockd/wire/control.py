@@ -92,7 +92,8 @@ VERBS: Mapping[str, ControlVerb] = {
     "plan": ControlVerb(
         "show what a reload with this configuration would keep, add and remove, and what is impossible",
         {"text": (str, "of the configuration"), "name": (str, "that messages have for it")},
-        "Handlers are imported by sockctl, not by the daemon. The exit code is 78 if something is impossible.",
+        "Handlers are imported by sockctl, not by the daemon; ${NAME} has its value in the daemon. The exit code is 78 "
+        "if something is impossible.",
     ),
     "upgrade": ControlVerb(
         "start a new process and hand listeners and connections over to it",

@@ -162,6 +162,34 @@ def test_the_configuration_counts_and_may_be_broken_too(reloading, edit):
     assert starts(server) == 2
 
 
+def test_files_that_are_included_later_count(reloading, edit, tmp_path):
+    """Seen failing: a new file of conf.d was served after the next edit of another one."""
+    (tmp_path / "conf.d").mkdir()
+    edit('include = ["conf.d/*.toml"]\n' + config("app:answer"), "sockd.toml")
+    server = reloading("-c", "sockd.toml")
+    assert served(server, 1) == b"one"
+    edit("no TOML", "conf.d/.hidden.toml")
+    edit(config("echo"), "conf.d/more.toml")
+    server.wait_for("listening", count=3)
+    assert server.having("listening")[2]["service"] == "echo"
+    (tmp_path / "conf.d/more.toml").unlink()
+    server.wait_for("listening", count=4)
+    server.stop()
+    assert starts(server) == 2
+
+
+def test_an_included_file_may_be_broken_too(reloading, edit, tmp_path):
+    """Seen failing: a mended file was not looked at, only the one that includes it."""
+    (tmp_path / "conf.d").mkdir()
+    edit('include = ["conf.d/*.toml"]\n', "sockd.toml")
+    edit("[[listen]\n", "conf.d/only.toml")
+    server = reloading("-c", "sockd.toml")
+    server.wait_until(lambda: any("code 78; restarting after" in w for w in server.words), "the refusal")
+    edit(config("app:answer"), "conf.d/only.toml")
+    assert served(server, 1) == b"one"
+    server.stop()
+
+
 def test_a_configuration_that_is_broken_from_the_start_is_waited_for(reloading, edit):
     edit("[[listen]\n", "sockd.toml")
     server = reloading("-c", "sockd.toml")

@@ -281,6 +281,23 @@ def test_plan_imports_as_the_daemon_would(house, tmp_path):
     assert house.ask("status")["configuration"] == str(tmp_path / "sockd.toml")
 
 
+def test_plan_reads_the_variables_of_the_daemon(house, tmp_path, monkeypatch):
+    """Seen failing: sockctl imported the handler that its own environment names, or none."""
+    (tmp_path / "mine.py").write_text("def answer(line):\n    return line\n")
+    monkeypatch.setenv("HANDLER", "mine:answer")
+    house.start(LISTEN.format("tcp://127.0.0.1:0", "upper"))
+    house.write(LISTEN.format("tcp://127.0.0.1:0", "${HANDLER}"))
+    for own in ("nothing:at_all", None):
+        monkeypatch.setenv("HANDLER", own) if own else monkeypatch.delenv("HANDLER")
+        text = house.say("plan", "sockd.toml")
+        assert re.search(r"mine:answer\n", text), text
+    assert set(house.ask("plan", "sockd.toml")) == {"kept", "added", "removed", "later", "impossible"}
+    house.write(LISTEN.format("tcp://127.0.0.1:0", "${NO_SUCH_NAME}"))
+    monkeypatch.setenv("NO_SUCH_NAME", "upper")
+    done = house.run("plan", "sockd.toml")
+    assert (done.returncode, "NO_SUCH_NAME is not set in the environment of sockd; set it" in done.stderr) == (78, True)
+
+
 def test_what_needs_rights_that_were_dropped(house, open_path, tmp_path, as_root):
     text = LISTEN.format("tcp://127.0.0.1:0", "upper")
     server = house.start(text, options=["--user", "nobody"])

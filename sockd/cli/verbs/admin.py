@@ -145,8 +145,10 @@ def run(arguments: argparse.Namespace) -> int:
         ask_first = partial(_ask_first, path, arguments.timeout or SECONDS)
         return follow.run(arguments, ask_first, path)
     seconds = arguments.timeout or LONGER_SECONDS.get(arguments.verb, SECONDS)
-    result = ask(path, _question(arguments, path), seconds=seconds, note=_print_note)
+    question = _question(arguments)
+    result = ask(path, question, seconds=seconds, note=_print_note)
     with _as_expected(path, arguments.verb):
+        environment = as_object(result).pop("environment") if arguments.verb == "plan" else {}
         if arguments.verb == "stop" and arguments.wait:
             pid = as_object(result)["pid"]
             _wait_for_end(pid, arguments.timeout or LONGEST_WAIT_SECONDS)
@@ -156,6 +158,8 @@ def run(arguments: argparse.Namespace) -> int:
             text = json.dumps(result, indent=2) + "\n"
         else:
             text = render.format_reply(arguments.verb, render.printable_answer(result))
+    if arguments.verb == "plan":
+        _import_handlers(path, question.words["text"], arguments.file, environment)
     try:
         print(text, end="", flush=True)
     except BrokenPipeError:  # whoever reads has seen enough
@@ -199,33 +203,35 @@ def _wait_for_end(pid: int, seconds: float) -> None:
         time.sleep(WAIT_STEP_SECONDS)  # no descriptor tells of the end of a process that is no child, on every system
 
 
-def _question(arguments: argparse.Namespace, path: str) -> ControlRequest:
+def _question(arguments: argparse.Namespace) -> ControlRequest:
     if arguments.verb == "plan":
-        words = {"text": _read_configuration(arguments.file, path), "name": arguments.file}
+        words = {"text": _read_configuration(arguments.file), "name": arguments.file}
     else:
         about = DAEMON_VERBS[arguments.verb]
         words = {word: getattr(arguments, word) for word in (*about.words, *about.options)}
     return ControlRequest(arguments.verb, words)
 
 
-def _read_configuration(file: str, path: str) -> str:
-    """Read a configuration, and import its handlers in this process: in the daemon that would run their code.
+def _read_configuration(file: str) -> str:
+    try:
+        return trusted.read(file, file, load.MAX_FILE_BYTES + 1).decode()
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(f"{file}: not UTF-8: {error}") from None
 
-    They are looked for where the daemon would look, once the file has the place of its own one.
+
+def _import_handlers(path: str, text: str, file: str, environment: dict[str, str]) -> None:
+    """Import the handlers of a configuration in this process: in the daemon that would run their code.
+
+    They are looked for where the daemon would look, once the file has the place of its own one, and by its variables.
     """
     from sockd.daemon.plan import plan  # here, for the other verbs have no use for it and shall start fast
     from sockd.services.handlers_path import look_in
 
-    try:
-        text = trusted.read(file, file, load.MAX_FILE_BYTES + 1).decode()
-    except UnicodeDecodeError as error:
-        raise ConfigurationError(f"{file}: not UTF-8: {error}") from None
     status = ask(path, ControlRequest("status"))
     own = status.get("configuration") if isinstance(status, dict) else None
     directory = os.path.dirname(own if isinstance(own, str) else os.path.abspath(file))
     look_in(directory)
-    plan(load.loads(text, name=file, directory=directory))
-    return text
+    plan(load.loads(text, name=file, directory=directory, environment=environment))
 
 
 def find_socket(given: str | None) -> str:

@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from sockd._version import VERSION
+from sockd.config.substitute import AskedVariables
 from sockd.daemon.control.certificates import list_certificates
 from sockd.daemon.control.connection_list import ConnectionQuery, answer_in_steps
 from sockd.daemon.control.follow import FollowedVerbs
@@ -28,7 +29,7 @@ from sockd.wire.close_reason import CloseReason
 from sockd.wire.control import ControlResponse
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from sockd.daemon.config_diff import ReloadResult
     from sockd.daemon.control.server import Words
@@ -56,8 +57,8 @@ class DaemonControl(Protocol):
     def stop(self) -> None:
         """Stop gracefully."""
 
-    def read(self, text: str, name: str) -> Settings:
-        """Read a configuration; raises ConfigurationError."""
+    def read(self, text: str, name: str, environment: Mapping[str, str]) -> Settings:
+        """Read a configuration with these variables; raises ConfigurationError."""
 
 
 class ControlCommands:
@@ -188,7 +189,10 @@ class ControlCommands:
         return answer
 
     def _plan(self, words: Words) -> object:
-        return asdict(self._reloading.compare(self._daemon.read(words["text"], words["name"])))
+        """Compare; and return the variables with which that was read, for sockctl imports its handlers."""
+        environment = AskedVariables(os.environ)
+        changes = self._reloading.compare(self._daemon.read(words["text"], words["name"], environment))
+        return {**asdict(changes), "environment": environment.found}
 
     def _stop(self, _words: Words) -> object:
         self._daemon.stop()

@@ -37,7 +37,9 @@ def way_at(served: ActiveListener) -> str:
 def listener_name(served: ActiveListener) -> str:
     """Return the name under which PassedSockets finds a socket for its configured address."""
     address = served.address
-    return address.name if address.scheme == "fd" else served.listening.passed or stored_name(address)
+    if address.scheme == "fd":
+        return address.name
+    return served.listening.passed or stored_name(address, served.plan.settings.service)
 
 
 def flush_all(connections: ConnectionTable) -> None:
