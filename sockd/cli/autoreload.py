@@ -22,7 +22,7 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from sockd.config.include import files_of
+from sockd.config.include import matching_files
 from sockd.errors import SystemFault
 from sockd.lazy import lazily, msgspec, pathlib, sysconfig
 from sockd.process import socket_activation
@@ -98,7 +98,7 @@ def _stamps(files: Iterable[str]) -> Stamps:
         try:
             about = os.stat(name)
         except OSError:
-            stamps[name] = ascii(found) if (found := files_of(name)) else ""
+            stamps[name] = ascii(found) if (found := matching_files(name)) else ""
         else:
             stamps[name] = f"{about.st_mtime_ns} {about.st_size}"
     return stamps

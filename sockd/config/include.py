@@ -200,10 +200,10 @@ def included_paths(path: str, max_bytes: int) -> Iterator[str]:
         with suppress(TypeError, ValueError):  # it is no text, or names what is not set
             found = os.path.join(directory, expand(pattern))
             yield found
-            yield from files_of(found)
+            yield from matching_files(found)
 
 
-def files_of(pattern: str) -> list[str]:
+def matching_files(pattern: str) -> list[str]:
     """Return the files that a pattern stands for now; one without a wildcard, which may be a file, for none."""
     below, last = os.path.split(pattern)
     try:
@@ -248,4 +248,4 @@ def _matching(names: list[str], last: str) -> list[str]:
     return [one for one in seen if fnmatch.fnmatchcase(one, last)]
 
 
-__all__ = ["Document", "KeyPlace", "files_of", "included_paths", "open_in", "read_document"]
+__all__ = ["Document", "KeyPlace", "included_paths", "matching_files", "open_in", "read_document"]

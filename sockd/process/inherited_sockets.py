@@ -242,17 +242,17 @@ class InheritedSockets:
         if endpoint.port != 0 or any(_host(one.endpoint) == host for one in claimed):
             return ""
         others = {one.endpoint for one in self.left_out}  # of listeners with the same address
-        is_for = self._names_of(address, service)
+        is_for = self._name_filter(address, service)
         same = (one for one, name in self.drained.items() if one not in others and is_for(name))
         return next((one for one in same if one.rpartition(":")[0] == host), "")
 
-    def _names_of(self, address: Address, service: str) -> Callable[[str], bool]:
+    def _name_filter(self, address: Address, service: str) -> Callable[[str], bool]:
         """Return what tells whether a name is that of a listener, or of one with a service that is served no more."""
         own, prefix = stored_name(address, service), stored_name(address, "")
         if own == prefix:
             return own.__eq__
-        of_others = {stored_name(address, one) for one in self.services} - {own}
-        return lambda name: name.startswith(prefix) and name not in of_others
+        others = {stored_name(address, one) for one in self.services} - {own}
+        return lambda name: name.startswith(prefix) and name not in others
 
     def close_rest(self) -> list[str]:
         """Close what no listener took, and name it in the log; whoever connects there would wait for nobody.
@@ -342,7 +342,7 @@ class InheritedSockets:
             return []
         endpoints, own = resolve_endpoints(address, passive=True), stored_name(address, service)
         free.sort(key=lambda one: one.name != own)
-        is_for = self._names_of(address, service)
+        is_for = self._name_filter(address, service)
         found: list[Passed] = []
         for endpoint in endpoints:
             found += [one for one in free if one not in found and _is_at(one, endpoint, is_for)][:1]
