@@ -9,7 +9,7 @@ import shutil
 import socket
 import subprocess
 import sys
-from importlib.metadata import version
+from importlib.metadata import requires, version
 from pathlib import Path
 
 import pytest
@@ -76,6 +76,11 @@ def test_commands(root, name):
     code = "import msgspec, psutil, sockd._sockbuf as it; print(it.__file__, msgspec.__file__, psutil.__file__)"
     for found in run(python, "-c", code).stdout.split():
         assert found.startswith(f"{root}/usr/lib/sockd/"), found
+
+
+def test_what_top_needs_is_an_extra():
+    """`pip install "build/wheel/sockd-...whl[top]"`, as docs/installation.md says."""
+    assert [one for one in requires("sockd") if re.fullmatch(r'rich\b.*; extra == "top"', one)]
 
 
 def test_the_packages_of_the_system_are_left_alone(root):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The tables of `sockctl status`: a limit is the one that was set, not the backlog, and unsent bytes are those of the clients.
+"""The tables of `sockctl status`: limits are those that were set, and unsent bytes are those of the clients.
 
 Seen failing with the backlog in the column of the limit.
 """
