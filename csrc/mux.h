@@ -13,6 +13,7 @@
  *   mux_next.c      what has happened, handed out one by one
  *   mux_share.c     how much of a turn is whose
  *   mux_frame.c     what was received, cut into frames and handed out
+ *   mux_packets.c   sockets that keep packets apart
  *   mux_move.c      a connection that goes on in another mux
  *   mux_unread.c    frames given back, and another framing in mid-connection
  *   mux_groups.c    groups, what their connections have done, and which these are
@@ -50,6 +51,7 @@ enum {
     SB_LEAST_RECEIVE = 4096, /* ... but no less than this */
     SB_REMEMBERED = 65536,  /* frames of which the mean size is known */
     SB_LEAST_RAW = 64,      /* where nothing is framed, a byte may be a frame to the caller */
+    SB_PACKET_PREFIX = 4,   /* bytes in front of a packet */
     SB_SERVED = 4 << 20     /* bytes of what needs no caller in one turn */
 };
 
@@ -91,7 +93,7 @@ enum {
     AGAIN_COUNTED = 4, /* it counts in its group's sources */
     AGAIN_SILENT = 8,  /* the caller has closed it; only its end is reported */
     AGAIN_RESTING = 16,  /* see sb_mux_rest */
-    AGAIN_FILTERED = 32, /* see sb_mux_filter */
+    AGAIN_FILTERED = 32, /* see sb_mux_filter; also of packets, which are not framed as they come and go either */
     AGAIN_UNOPENED = 64, /* its filter may have input that has not come out of it, without its being ready */
     AGAIN_INPUT = AGAIN_WANTED | AGAIN_UNOPENED
 };
@@ -315,6 +317,17 @@ void sb__seal_end(sb_mux *mux, struct row *row); /* if it has a filter, and writ
 
 /* mux_receive.c: what can be received behind so many bytes of a frame, and what it is worth to have room for */
 size_t sb__expected(const struct row *row, size_t tail);
+void sb__receive_failed(sb_mux *mux, struct row *row, long code); /* also at the end of input */
+
+/* mux_packets.c: receive one, framed; send those that are framed in data: as sb_send, bytes of data that are done with */
+void sb__begin_packets(struct row *row);
+void sb__receive_framed(sb_mux *mux, struct row *row);
+long sb__send_packets(struct row *row, const char *data, size_t size);
+
+static inline int sb__has_packets(const sb_mux *mux, const struct row *row)
+{
+    return mux->groups[row->group].flags & SB_GROUP_PACKETS;
+}
 
 /* mux_groups.c */
 int sb__can_frame(const sb_framing *framing);
@@ -330,6 +343,7 @@ void sb__look_again(sb_mux *mux, struct row *row);
 /* mux_send.c */
 void sb__send(sb_mux *mux, struct row *row, const char *data, size_t size);
 void sb__put(sb_mux *mux, struct row *row, const char *data, size_t size); /* as it goes to the network */
+void sb__put_packets(sb_mux *mux, struct row *row, const char *data, size_t size); /* the same */
 void sb__keep(sb_mux *mux, struct row *row, const char *data, size_t size); /* for later */
 void sb__send_more(sb_mux *mux, struct row *row);
 /* Stop receiving where more is unsent than high water, and say so once. */

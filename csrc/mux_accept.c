@@ -67,6 +67,8 @@ int sb__enter(sb_mux *mux, int fd, int group, struct row **entered)
     uint8_t again = row->again & AGAIN_LISTED;
     *row = (struct row){.fd = fd, .slot = row->slot, .group = (uint16_t)group, .state = ROW_OPEN, .flags = listed, .again = again};
     row->hook.slot = -1;
+    if (sb__has_packets(mux, row))
+        sb__begin_packets(row);
     row->opened_ms = row->moved_ms = mux->now_ms;
     int64_t high = mux->groups[group].high_water;
     row->high = high > INT32_MAX ? INT32_MAX : (int32_t)high;

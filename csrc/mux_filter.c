@@ -94,6 +94,10 @@ static void seal_piece(sb_mux *mux, struct row *row, const char *data, size_t si
 
 void sb__seal(sb_mux *mux, struct row *row, const char *data, size_t size, int what)
 {
+    if (sb__has_packets(mux, row)) {
+        sb__put_packets(mux, row, data, size);
+        return;
+    }
     for (; size > SB_RECEIVE; data += SB_RECEIVE, size -= SB_RECEIVE) { /* a filter needs no memory for all of it */
         seal_piece(mux, row, data, SB_RECEIVE, 0);
         if (row->state == ROW_CLOSED)
@@ -105,7 +109,7 @@ void sb__seal(sb_mux *mux, struct row *row, const char *data, size_t size, int w
 void sb__seal_end(sb_mux *mux, struct row *row)
 {
     const char *sealed = NULL;
-    if (!(row->again & AGAIN_FILTERED) || !writes(row))
+    if (!(row->again & AGAIN_FILTERED) || sb__has_packets(mux, row) || !writes(row))
         return;
     int64_t n = mux->filter.seal(mux->filter.context, row->slot.id, NULL, 0, SB_SEAL_END, &sealed);
     long gone = n <= 0 || row->out != NULL ? 0 : sb_send(row->fd, sealed, (size_t)n);

@@ -72,12 +72,22 @@ static int free_group(sb_mux *mux)
     return mux->group_count++;
 }
 
+/* Whether it is the prefix that packets get. */
+static int is_packet(const sb_framing *framing)
+{
+    return framing->kind == SB_FRAMING_PREFIX && framing->width == SB_PACKET_PREFIX && framing->order == SB_ORDER_BIG
+        && !framing->includes_header;
+}
+
 static int is_known(const sb_group *group)
 {
     int kind = group->framing.kind;
+    if (group->flags & SB_GROUP_PACKETS && !is_packet(&group->framing))
+        return 0;
     if (group->serve != NULL && kind != SB_FRAMING_RAW && kind != SB_FRAMING_LINE)
         return 0;
-    enum { ALL = SB_GROUP_MERGE | SB_GROUP_ANNOUNCE | SB_GROUP_WIRE | SB_GROUP_KEPT | SB_GROUP_LF | SB_GROUP_REPORTS_LINGERING };
+    enum { ALL = SB_GROUP_MERGE | SB_GROUP_ANNOUNCE | SB_GROUP_WIRE | SB_GROUP_KEPT | SB_GROUP_LF | SB_GROUP_REPORTS_LINGERING
+            | SB_GROUP_PACKETS };
     return !(group->flags & ~ALL);
 }
 

@@ -54,7 +54,7 @@ int sb_mux_export(const sb_mux *mux, int id, sb_moved *moved, const char **in, c
     int code = sb__open(mux, id, &row);
     if (code < 0)
         return code;
-    if (row->again & AGAIN_FILTERED)
+    if (row->again & AGAIN_FILTERED && !sb__has_packets(mux, row))
         return SB_ERR_INVALID;
     *moved = (sb_moved){
         .flags = halves_of(row) | moved_flag(row, FLAG_SHUTDOWN, SB_MOVED_SHUTDOWN)

@@ -37,7 +37,7 @@ static void input_ended(sb_mux *mux, struct row *row)
         sb__begin_close(mux, row, unframed > 0 ? SB_REASON_TRUNCATED : SB_REASON_EOF);
 }
 
-static void receive_failed(sb_mux *mux, struct row *row, long code)
+void sb__receive_failed(sb_mux *mux, struct row *row, long code)
 {
     if (code == SB_ERR_END)
         input_ended(mux, row);
@@ -49,9 +49,10 @@ static void receive_failed(sb_mux *mux, struct row *row, long code)
 static void discard(sb_mux *mux, struct row *row)
 {
     char waste[16384];
-    long n = sb_receive(row->fd, waste, sizeof waste);
+    long n = sb__has_packets(mux, row) ? sb__receive_packet(row->fd, waste, sizeof waste, 0)
+                                       : sb_receive(row->fd, waste, sizeof waste);
     if (n < 0)
-        receive_failed(mux, row, n);
+        sb__receive_failed(mux, row, n);
     else
         row->received += n;
 }
@@ -67,7 +68,7 @@ static void receive_in_arena(sb_mux *mux, struct row *row, size_t tail)
         memcpy(base, sb_buffer_data(row->in), tail);
     long n = sb_receive(row->fd, base + tail, (size_t)sb__share_of(mux, row)->bytes);
     if (n < 0) {
-        receive_failed(mux, row, n);
+        sb__receive_failed(mux, row, n);
         return;
     }
     row->received += n;
@@ -101,7 +102,7 @@ static void receive_in_buffer(sb_mux *mux, struct row *row)
     long n = first == SB_RECEIVE ? sb_receive(row->fd, end, first)
                                  : sb__receive_two(row->fd, end, first, arena, SB_RECEIVE - first);
     if (n < 0) {
-        receive_failed(mux, row, n);
+        sb__receive_failed(mux, row, n);
         return;
     }
     row->received += n;
@@ -123,7 +124,7 @@ static void receive_raw(sb_mux *mux, struct row *row)
 {
     long n = sb_receive(row->fd, mux->arena + mux->arena_used, raw_room(mux, row));
     if (n < 0) {
-        receive_failed(mux, row, n);
+        sb__receive_failed(mux, row, n);
         return;
     }
     row->received += n;
@@ -144,7 +145,7 @@ static void receive_filtered(sb_mux *mux, struct row *row, size_t tail)
         return;
     row->received += n > 0 ? n : 0;
     if (n < 0)
-        receive_failed(mux, row, n);
+        sb__receive_failed(mux, row, n);
     else if (n > 0 && is_raw)
         sb__frame_raw(mux, row, (size_t)n);
     else if (n > 0 && is_small)
@@ -194,6 +195,8 @@ static void receive(sb_mux *mux, struct row *row)
         postpone(mux, row);
     else if (row->again & AGAIN_WANTED)
         sb__frame_again(mux, row); /* and no more of it in this turn, for it may be given back */
+    else if (row->again & AGAIN_FILTERED && sb__has_packets(mux, row))
+        sb__receive_framed(mux, row);
     else if (row->again & AGAIN_FILTERED)
         receive_filtered(mux, row, tail);
     else if (sb__framing_of(mux, row)->kind == SB_FRAMING_RAW)

@@ -50,7 +50,7 @@ static int can_send(const struct row *row)
     return sb__may(row, MAY_WRITE) && !(row->flags & FLAG_SHUTDOWN);
 }
 
-/* What a filter has made of the caller's bytes was counted when it made it. */
+/* What a filter has made of the caller's bytes was counted when it made it, packets without their prefix. */
 static void count_sent(struct row *row, long n)
 {
     row->sent += row->again & AGAIN_FILTERED ? 0 : n;
@@ -82,6 +82,13 @@ void sb__send(sb_mux *mux, struct row *row, const char *data, size_t size)
 void sb__put(sb_mux *mux, struct row *row, const char *data, size_t size)
 {
     size_t gone = row->out == NULL ? sent(mux, row, sb_send(row->fd, data, size)) : 0;
+    if (gone < size && can_send(row))
+        sb__keep(mux, row, data + gone, size - gone);
+}
+
+void sb__put_packets(sb_mux *mux, struct row *row, const char *data, size_t size)
+{
+    size_t gone = row->out == NULL ? sent(mux, row, sb__send_packets(row, data, size)) : 0;
     if (gone < size && can_send(row))
         sb__keep(mux, row, data + gone, size - gone);
 }
@@ -121,7 +128,9 @@ void sb__output_done(sb_mux *mux, struct row *row)
 
 void sb__send_more(sb_mux *mux, struct row *row)
 {
-    long n = sb_send(row->fd, sb_buffer_data(row->out), sb_buffer_size(row->out));
+    const char *data = sb_buffer_data(row->out);
+    size_t size = sb_buffer_size(row->out);
+    long n = sb__has_packets(mux, row) ? sb__send_packets(row, data, size) : sb_send(row->fd, data, size);
     if (n == SB_ERR_AGAIN)
         return;
     if (n < 0) {

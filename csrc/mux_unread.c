@@ -147,7 +147,7 @@ int sb_mux_framing(sb_mux *mux, int id, const sb_framing *framing)
     int code = sb__open(mux, id, &row);
     if (code < 0)
         return code;
-    if (!sb__can_frame(framing))
+    if (!sb__can_frame(framing) || sb__has_packets(mux, row))
         return SB_ERR_INVALID;
     sb__now(mux);
     mux->framings[sb__number(mux, row)] = sb__bounded(framing);

@@ -172,6 +172,10 @@ typedef size_t (*sb_serve)(char *data, size_t size);
 #define SB_GROUP_KEPT 4     /* may have the rows that sb_mux_keep_rows keeps */
 #define SB_GROUP_REPORTS_LINGERING 16 /* SB_EVENT_LINGERING for each that begins to linger */
 #define SB_GROUP_LF 8       /* lines are handed out ended by LF alone, to be cut there and not by sb_frames_find */
+#define SB_GROUP_PACKETS 32 /* of sockets that keep packets apart (SOCK_SEQPACKET of unix(7)); the framing is a prefix of
+                             * 4 bytes in network byte order, which is not on the wire: each packet comes with one, and
+                             * each frame sent is one packet, whole or not at all.  For recv(2) a packet of 0 bytes is an
+                             * end of file: SO_PASSCRED is set on each socket, by which they differ; without it they do not */
 
 #define SB_HIGH_WATER 65536     /* asyncio's */
 #define SB_MAX_UNSENT 268435456 /* a large reply, not a leak */

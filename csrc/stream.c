@@ -105,6 +105,16 @@ long sb__receive_two(int fd, char *room, size_t size, char *more, size_t more_si
     return n == 0 ? SB_ERR_END : sb__class_of(errno);
 }
 
+long sb__receive_packet(int fd, char *room, size_t size, int flags)
+{
+    struct iovec one = {.iov_base = room, .iov_len = size};
+    struct msghdr message = {.msg_iov = &one, .msg_iovlen = 1};
+    ssize_t n = recvmsg(fd, &message, MSG_DONTWAIT | MSG_TRUNC | flags);
+    if (n > 0 || (n == 0 && message.msg_flags & MSG_CTRUNC))
+        return (long)n;
+    return n == 0 ? SB_ERR_END : sb__class_of(errno);
+}
+
 size_t sb__waiting(int fd)
 {
     int waiting = 0;

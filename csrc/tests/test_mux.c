@@ -10,7 +10,7 @@ static void each(const char *how)
                                       mux_deadlines_tests, mux_accepts_tests, mux_memory_tests, mux_frames_tests,
                                       mux_replies_tests,   mux_counts_tests,  mux_moves_tests,  mux_late_tests,
                                       mux_contract_tests, mux_pools_tests, mux_shares_tests, mux_turns_tests, mux_outsider_tests,
-                                      mux_filter_tests};
+                                      mux_filter_tests, mux_packet_tests};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
         for (const struct test *test = all[i]; test->name != NULL; test++) {
             int before = check_failures();

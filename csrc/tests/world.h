@@ -32,7 +32,7 @@ extern int with_epoll; /* how world_of makes the mux */
 extern const struct test mux_input_tests[], mux_output_tests[], mux_ends_tests[], mux_deadlines_tests[],
     mux_accepts_tests[], mux_memory_tests[], mux_frames_tests[], mux_replies_tests[], mux_counts_tests[],
     mux_moves_tests[], mux_late_tests[], mux_contract_tests[], mux_pools_tests[], mux_shares_tests[], mux_turns_tests[],
-    mux_outsider_tests[], mux_filter_tests[];
+    mux_outsider_tests[], mux_filter_tests[], mux_packet_tests[];
 
 /* Answers of services that need no caller: all of it, nothing, in upper case. */
 size_t echo(char *data, size_t size);

@@ -14,6 +14,7 @@ from sockd.net.connection.codec import make_codec
 from sockd.net.connection.events import PassedEvents
 from sockd.net.listen.network_overrides import NetworkOverrides
 from sockd.net.listen.rate_overrides import RateOverrides
+from sockd.services.families import TableKind
 from sockd.values import dataclass, field
 
 if TYPE_CHECKING:
@@ -33,12 +34,14 @@ if TYPE_CHECKING:
     from sockd.net.listen.overload import Quota, RejectedConnections, SpareDescriptor
     from sockd.net.loop.loop import EventLoop
     from sockd.net.loop.thread_pool import ThreadPool
+    from sockd.services.handlers import packets
     from sockd.services.spec import ServiceSpec
     from sockd.settings.listen import ListenSettings
 
     Renew = Callable[[ServerSocket, ListenerPlan, "ServiceInstance"], tuple[Listener, "Renew"]]
 else:
     options = lazily("sockd.net.listen.options", resident=True)
+    packets = lazily("sockd.services.handlers.packets", resident=True)
 
 ACCEPTS_A_TURN = 128
 """So that one listener's rush does not hold up the connections that are there."""
@@ -56,6 +59,21 @@ class ServiceInstance:
     groups: set[int] = field(default_factory=set)
     refused: Counter[str] = field(default_factory=Counter)
     """Clients that its listeners have not served, by the reason; also by former configurations."""
+    packets: ServiceInstance | None = None
+    """The same service where sockets keep packets apart: all but the frames is shared."""
+    stream: ServiceInstance | None = None
+    """The one whose `packets` this is."""
+
+    def on(self, listening: ServerSocket, make: Callable[[ServiceSpec], ServiceInstance]) -> ServiceInstance:
+        """Return the instance whose frames are those of a socket: this one, or one that is made of a service."""
+        stream = self.stream or self
+        if listening.endpoint.type != socket.SOCK_SEQPACKET or not isinstance(self.spec.kind, TableKind):
+            return stream
+        if stream.packets is None:
+            made = make(packets.packet_spec(stream.spec))
+            made.hooks, made.groups, made.stream = stream.hooks, stream.groups, stream
+            stream.packets = made
+        return stream.packets
 
 
 @dataclass(frozen=True, eq=False)

@@ -146,7 +146,7 @@ class ListenerRegistry:
 
     def module_states(self) -> dict[str, bytes]:
         """Return the state of the modules that serve, for the code that replaces them (sockd.services.module_state)."""
-        return module_state.snapshots(served.run.spec for served in self.listeners)
+        return module_state.snapshots((one.run.stream or one.run).spec for one in self.listeners)
 
     def when_ready(self, made: Sequence[ActiveListener], then: Callable[[SockdError | None], None]) -> None:
         """Call back when the result of prepare() can serve, or with its error: here, at once."""
@@ -157,9 +157,9 @@ class ListenerRegistry:
 
     def discard(self, made: Sequence[ActiveListener]) -> None:
         """Undo prepare()."""
-        serving = {id(served.run) for served in self.every()}
-        for run in {id(served.run): served.run for served in made}.values():
-            if id(run) not in serving:
+        serving = {id(served.run.hooks) for served in self.every()}
+        for run in {id(served.run.hooks): served.run for served in made}.values():
+            if id(run.hooks) not in serving:
                 self._forget(run)
         self._release_unused()
 
@@ -194,6 +194,7 @@ class ListenerRegistry:
         run: ServiceInstance,
         former: ActiveListener | None,
     ) -> ActiveListener:
+        run = run.on(listening, self._run)
         renew = former.renew if former else self.makers.first(listening, plan.service)
         return ActiveListener(address, listening, plan, run, *renew(listening, plan, run))
 
@@ -314,7 +315,7 @@ class ListenerRegistry:
         if not all(self._remove_group(served.run, group) for group in listener.groups):
             return False
         serving = (*self.listeners, *self.draining)
-        if not served.run.groups and all(one.run is not served.run for one in serving):
+        if not served.run.groups and all(one.run.hooks is not served.run.hooks for one in serving):
             served.run.hooks.close()
         return True
 

@@ -13,6 +13,7 @@ from sockd.files.texts import read_texts
 from sockd.lazy import lazily, load
 from sockd.net.listen.delivery import ClientTexts
 from sockd.services import handlers_path, resolve
+from sockd.services.handlers.packets import check_packets
 from sockd.settings.networks import networks_among
 from sockd.values import dataclass, replace
 
@@ -131,19 +132,12 @@ def check_opened(opened: ServerSocket, address: Address, plan: ListenerPlan) -> 
         check_datagrams(address, plan.service)
     if opened.endpoint.type == socket.SOCK_SEQPACKET:
         check_packets(address, plan.service)
+        if plan.settings.tls is not None or plan.settings.proxy_protocol is not None:
+            key = "tls" if plan.settings.tls is not None else "proxy_protocol"
+            raise HandlerError(f"{address}: {key} applies to streams, and this is a socket of packets; remove it")
     if plan.service.kind.shares_socket:
         allow, deny = networks_among(plan.settings.allow), networks_among(plan.settings.deny)
         source_filter.restrict(opened.socket, allow, deny)
-
-
-def check_packets(address: Address, spec: ServiceSpec) -> None:
-    """Refuse a service that cannot serve connections of packets (SOCK_SEQPACKET), of which a short read loses the rest.
-
-    Raises:
-        HandlerError: names both.
-    """
-    if not spec.kind.serves_packets:
-        raise HandlerError(f"{address}: service {spec.name} cannot serve unixpacket, only a program can; write unix:")
 
 
 def check_datagrams(address: Address, spec: ServiceSpec) -> None:

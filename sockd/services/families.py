@@ -47,7 +47,7 @@ class ServiceKind:
         is_pages: it tells of the daemon itself, and is answered however many connections others have.
         is_in_one_process: one process serves it, however many `workers` there are.
         shares_socket: a program has the listening or datagram socket itself, and expects it to block.
-        serves_packets: it serves unixpacket (SOCK_SEQPACKET).
+        serves_packets: it serves unixpacket (SOCK_SEQPACKET); where its connections are rows, each packet is a frame.
         is_measured: calls of Python are timed.
         is_queued: frames wait for whoever asks for them.
         needs_threads: it is called in [daemon] threads.
@@ -118,6 +118,8 @@ class ServiceKind:
 
 class TableKind(ServiceKind):
     """Its connections are rows of the table."""
+
+    serves_packets = True
 
 
 class ExecutingKind(ServiceKind):

@@ -23,7 +23,7 @@ from sockd.settings.builtin import BUILTINS
 from sockd.settings.framing import resolve_framing
 from sockd.settings.limits import decided
 from sockd.values import dataclass
-from sockd.wire.framing import Raw
+from sockd.wire.framing import Packet, Raw
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -207,8 +207,9 @@ class ProtocolKind(TableKind):
         return datagrams.ProtocolDatagrams(self.protocol) if self.answers_datagrams else super().datagram(codec)
 
     def core_framing(self, framing: Framing) -> Framing:
-        """See ServiceKind: where each object tells what it takes, nothing is cut before that."""
-        return Raw() if isinstance(self.protocol, adapters.ProtocolFactory) else framing
+        """See ServiceKind: where each object tells what it takes, nothing is cut before that, but packets."""
+        is_open = isinstance(self.protocol, adapters.ProtocolFactory) and not isinstance(framing, Packet)
+        return Raw() if is_open else framing
 
     def sink(self, spec: ServiceSpec, tools: SinkTools) -> ConnectionEvents:
         """See ServiceKind."""
@@ -222,6 +223,7 @@ class CoroutineKind(TableKind):
     session: SessionFunction
     way = "coroutine"
     speaks = True
+    serves_packets = False  # a StreamReader knows none
     is_queued = True
     needs_asyncio = True
 
@@ -273,7 +275,7 @@ class BuiltinKind(TableKind):
     def sink(self, spec: ServiceSpec, tools: SinkTools) -> ConnectionEvents:
         """See ServiceKind."""
         if isinstance(self.code, CoreService):
-            return function_sink(spec.name, bytes, tools.codec, tools.connections)
+            return function_sink(spec.name, self.code.answer, tools.codec, tools.connections)
         return sinks.protocol_handler(spec, self.code.protocol, tools)
 
     @classmethod
@@ -296,6 +298,7 @@ class MetricsKind(TableKind):
     is_small = True
     is_pages = True
     is_in_one_process = True
+    serves_packets = False
 
     def sink(self, spec: ServiceSpec, tools: SinkTools) -> ConnectionEvents:
         """See ServiceKind."""

@@ -113,6 +113,35 @@ class Prefix(_Bounded):
 
 
 @dataclass(frozen=True)
+class Packet(Prefix):
+    """Each packet of a socket that keeps them apart is one frame, and each frame is sent as one packet.
+
+    Nothing of this is on the wire: the C core puts the prefix in front of what it receives, and takes it off what it
+    sends (csrc/mux_packets.c).  The listener decides on it, no service.
+
+    Source: unix(7), SOCK_SEQPACKET.
+    """
+
+    width: int = field(default=4, init=False)
+    order: Literal["big", "little"] = field(default="big", init=False)
+    includes_header: bool = field(default=False, init=False)
+
+    @classmethod
+    def like(cls, framing: Framing) -> Packet:
+        """Return that of a service whose streams are cut by a framing: its frames are as long."""
+        return cls(framing.size if isinstance(framing, Fixed | Record) else framing.max_bytes)
+
+    def split(self, sent: bytes) -> list[bytes]:
+        """Return the packets of what is sent."""
+        packets, at = [], 0
+        while at < len(sent):
+            end = at + self.width + int.from_bytes(sent[at : at + self.width], self.order)
+            packets.append(sent[at + self.width : end])
+            at = end
+        return packets
+
+
+@dataclass(frozen=True)
 class Varint(_Bounded):
     """A length of 7 bits a byte, low ones first, in up to 5 bytes, before each payload.
 
@@ -267,7 +296,7 @@ def make_framing(name: str, arguments: list[object]) -> Framing:
     Raises:
         ValueError, TypeError: there is none of this name, or not with these arguments.
     """
-    for kind in (*get_args(StreamFraming), Record):
+    for kind in (*get_args(StreamFraming), Record, Packet):
         if kind.__name__ == name:
             made: Framing = kind(*arguments)
             return made

@@ -199,9 +199,22 @@ def test_what_cannot_be_served_is_told(managed, bound, kind, listen, listening, 
     assert len(said.splitlines()) == 1
 
 
+def test_a_socket_of_packets_is_served(managed, bound):
+    sock = bound("seqpacket")
+    unit = managed("fd:web=upper", sockets=[("web", sock)])
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as peer:
+        peer.settimeout(20)
+        peer.connect(sock.getsockname())
+        for packet in (b"a", b"", b"b\n"):
+            peer.send(packet)
+        assert [peer.recv(10) for _ in "123"] == [b"A", b"", b"B\n"]
+    unit.process.terminate()
+    unit.end(0)
+
+
 def test_more_of_what_cannot_be_served(managed, bound, tmp_path):
-    said = managed("fd:web=upper", sockets=[("web", bound("seqpacket"))]).end(78)
-    assert "fd:web: service upper cannot serve unixpacket, only a program can" in said
+    said = managed("fd:web=metrics", sockets=[("web", bound("seqpacket"))]).end(78)
+    assert "fd:web: service metrics cannot serve unixpacket; a function, a protocol class or a program can" in said
     sock = bound("tcp")
     said = managed("fd:web=upper", "fd:3=echo", sockets=[("web", sock)]).end(71)
     assert "already belongs to fd:web; remove one of the two" in said

@@ -4,10 +4,14 @@
 from __future__ import annotations
 
 import json
+import signal
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
+
+from watching import _until
 
 SOCKCTL = Path(sys.executable).with_name("sockctl")
 
@@ -46,3 +50,30 @@ class Sockctl:
             sock.sendall(json.dumps({"verb": verb}).encode() + b"\n")
             with sock.makefile("rb") as answers:
                 return json.loads(answers.readline())["result"]
+
+
+class Trace:
+    """`sockctl trace` while it runs."""
+
+    def __init__(self, sockctl, *words):
+        command = [SOCKCTL, "trace", "--control", sockctl.path, "--json", *map(str, words)]
+        self.process = subprocess.Popen(
+            command, cwd=sockctl.directory, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        self.lines = []
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self):
+        for line in self.process.stdout:
+            self.lines.append(json.loads(line))
+
+    def frames(self):
+        return [(one["direction"], one["data"]) for one in self.lines if "data" in one]
+
+    def wait_for(self, count):
+        _until(lambda: len(self.frames()) >= count)
+        return self.frames()
+
+    def end(self):
+        self.process.send_signal(signal.SIGINT)
+        self.process.wait(10)

@@ -5,17 +5,13 @@ an upgrade; redacted; limited; and gone with its client.
 
 from __future__ import annotations
 
-import json
 import os
-import signal
 import socket
-import subprocess
-import threading
 import time
 from contextlib import closing
 
 import pytest
-from controlling import SOCKCTL, Sockctl
+from controlling import Sockctl, Trace
 from watching import _until
 
 APP = """
@@ -34,33 +30,6 @@ blocking.frames(lambda lines: [line.upper() for line in lines])
 batch = sockd.Service()
 batch.frames(lambda lines: [line.upper() for line in lines])
 """
-
-
-class Trace:
-    """`sockctl trace` while it runs."""
-
-    def __init__(self, sockctl, *words):
-        command = [SOCKCTL, "trace", "--control", sockctl.path, "--json", *map(str, words)]
-        self.process = subprocess.Popen(
-            command, cwd=sockctl.directory, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-        self.lines = []
-        threading.Thread(target=self._read, daemon=True).start()
-
-    def _read(self):
-        for line in self.process.stdout:
-            self.lines.append(json.loads(line))
-
-    def frames(self):
-        return [(one["direction"], one["data"]) for one in self.lines if "data" in one]
-
-    def wait_for(self, count):
-        _until(lambda: len(self.frames()) >= count)
-        return self.frames()
-
-    def end(self):
-        self.process.send_signal(signal.SIGINT)
-        self.process.wait(10)
 
 
 class Traced:

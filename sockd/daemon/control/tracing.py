@@ -23,6 +23,7 @@ from sockd.settings.networks import read_network
 from sockd.text import LONGEST_SHOWN
 from sockd.units import parse_whole
 from sockd.values import dataclass
+from sockd.wire.framing import Packet
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -278,7 +279,7 @@ class Tracer:
 def _tapped(sink: ConnectionEvents, table: TappedTable, spec: ServiceSpec) -> TappedEvents:
     """Return a sink that shows what passes to another one, or answers as the C core does."""
     framing, code = spec.kind.core_framing(spec.framing), spec.kind.code if isinstance(spec.kind, BuiltinKind) else None
-    if isinstance(code, CoreService):
+    if isinstance(code, CoreService) and not isinstance(framing, Packet):
         return TappedEvents(sink, table, framing, code.number, code.answer)
     return TappedEvents(sink, table, framing)
 

@@ -16,7 +16,7 @@ from sockd._sockbuf import ffi, lib
 from sockd.buffer.core import FrameExchange
 from sockd.buffer.encoder import PayloadEncoder
 from sockd.net.connection.group import describe
-from sockd.wire.framing import Delimiter, Line, Raw, Record
+from sockd.wire.framing import Delimiter, Line, Packet, Raw, Record
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -120,6 +120,10 @@ class Codec:
         assert self._encode
         return self._encode(reply)
 
+    def block(self, replies: object) -> bytes:
+        """Return bytes that a handler has made of its replies itself; raises as encode()."""
+        return reply_bytes(replies)
+
     def encode_each(self, replies: Sequence[object]) -> bytes:
         """Make a frame for each reply that is not None."""
         return b"".join(self.encode(reply) for reply in replies if reply is not None)
@@ -170,6 +174,14 @@ class RawCodec(Codec):
         return reply_bytes(reply)
 
 
+class PacketCodec(Codec):
+    """Packets, which their socket keeps apart: whatever is written at once is one."""
+
+    def block(self, replies: object) -> bytes:
+        """Make one packet of it; of nothing, none."""
+        return self.encode(replies) if replies else b""
+
+
 class RecordCodec(Codec):
     """Records of a struct format: tuples."""
 
@@ -217,4 +229,6 @@ def make_codec(framing: Framing, connections: ConnectionTable, *, wire: bool) ->
         return RawCodec(framing, connections)
     if isinstance(framing, Record):
         return RecordCodec(framing, connections)
+    if isinstance(framing, Packet):
+        return PacketCodec(framing, connections)
     return Codec(framing, connections)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sockd._sockbuf import ffi, lib
 from sockd.buffer.core import description
 from sockd.values import dataclass
-from sockd.wire.framing import Fixed, Raw, Record
+from sockd.wire.framing import Fixed, Packet, Raw, Record
 
 if TYPE_CHECKING:
     from sockd.wire.framing import Framing
@@ -69,6 +69,7 @@ def described(group: GroupOptions) -> Any:  # noqa: ANN401 - a cffi pointer
     announce = lib.SB_GROUP_ANNOUNCE | lib.SB_GROUP_REPORTS_LINGERING
     flags = (lib.SB_GROUP_MERGE if group.merge else 0) | (announce if group.announce else 0)
     flags |= (0 if group.wire else lib.SB_GROUP_LF) | (lib.SB_GROUP_KEPT if group.kept else 0)
+    flags |= lib.SB_GROUP_PACKETS if isinstance(group.framing, Packet) else 0
     return ffi.new(
         "sb_group *",
         {

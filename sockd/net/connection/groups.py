@@ -10,6 +10,7 @@ from sockd._sockbuf import ffi, lib
 from sockd.net.connection.events import NO_EVENTS, ConnectionEvents
 from sockd.net.connection.group import GroupOptions, described
 from sockd.net.connection.info import ConnectionFilter, Totals
+from sockd.wire.framing import Packet
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -29,6 +30,7 @@ class ConnectionGroups:
     Attributes:
         sinks: who is told of the events of each group; the same list for as long as the table lives, as hooks.
         hooks: called when a connection of the group has ended.
+        packets: the framing of each group whose sockets keep packets apart.
     """
 
     def __init__(self, handle: Any, size: int, tls: TlsConnections) -> None:  # noqa: ANN401 - a cffi pointer
@@ -40,6 +42,7 @@ class ConnectionGroups:
         self.hooks: list[Callable[[int], None] | None] = []
         self._removed_at_work: list[ConnectionEvents] = []
         self._sources: dict[int, Sources | None] = {}
+        self.packets: dict[int, Packet] = {}
 
     def add(self, group: GroupOptions, sink: ConnectionEvents) -> int:
         """Add a group and return its number.
@@ -55,6 +58,8 @@ class ConnectionGroups:
         self.sinks[number:] = [sink, *self.sinks[number + 1 :]]
         self.hooks[number:] = [None, *self.hooks[number + 1 :]]
         self._tls.offer(number, None)
+        if isinstance(group.framing, Packet):
+            self.packets[number] = group.framing
         return int(number)
 
     def serve(self, group: int, number: int) -> None:
@@ -78,6 +83,7 @@ class ConnectionGroups:
             self._removed_at_work.append(self.sinks[group])
         self.sinks[group], self.hooks[group] = NO_EVENTS, None
         self._sources.pop(group, None)
+        self.packets.pop(group, None)
         self._tls.offer(group, None)
         return True
 

@@ -61,11 +61,13 @@ class TappedTable(ConnectionTable):
     given_back: dict[int, int]
 
     def _show(self, id: int, data: bytes) -> None:
-        room = self.observer.room(id)
-        if room > 0:
-            self.observer.show(id, "out", data, len(data))
-        elif room == 0:
-            self.observer.leave_out(id, 1)
+        packets = self.groups.packets.get(self.info(id).group)
+        for one in [data] if packets is None else packets.split(data):
+            room = self.observer.room(id)
+            if room > 0:
+                self.observer.show(id, "out", one, len(one))
+            elif room == 0:
+                self.observer.leave_out(id, 1)
 
     def reply_from(self, index: int, source: Any, size: int, lengths: array[int]) -> None:  # noqa: ANN401 - cffi's
         """Show the replies, too."""
@@ -85,6 +87,8 @@ class TappedTable(ConnectionTable):
         at = 0
         for id, count, _ in self.parts:
             own = [reply for reply in replies[at : at + count] if reply]
+            if (packets := self.groups.packets.get(self.info(id).group)) is not None:
+                own = [packet for reply in own for packet in packets.split(reply)]
             room = self.observer.room(id)
             for reply in own[: max(room, 0)]:
                 self.observer.show(id, "out", reply, len(reply))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from sockd.net.connection.codec import make_codec
 from sockd.net.connection.group import GroupOptions
 from sockd.services.spec import SinkTools
-from sockd.wire.framing import Line
+from sockd.wire.framing import Line, Packet
 
 if TYPE_CHECKING:
     from sockd.net.connection.events import ConnectionEvents
@@ -23,7 +23,7 @@ def group_options(spec: ServiceSpec) -> GroupOptions:
     kind, limits = spec.kind, spec.limits
     return GroupOptions(
         framing=kind.core_framing(spec.framing),
-        serve=kind.core,
+        serve=0 if isinstance(spec.framing, Packet) else kind.core,
         merge=kind.merges(spec.framing),
         announce=kind.speaks,
         wire=_is_wire(spec),

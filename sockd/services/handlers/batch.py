@@ -29,7 +29,7 @@ def encode(replies: BatchReply, codec: Codec, frames: int, endings: list[bytes] 
     """Return the bytes of a batch's replies.
 
     Args:
-        replies: bytes are sent unchanged; a list has one reply for each frame, None for no reply.
+        replies: bytes are sent unchanged (or as one packet); a list has one reply for each frame, None for no reply.
         codec: encodes each reply of a list.
         frames: number of frames.
         endings: line ending of each frame, if replies repeat it.
@@ -38,7 +38,7 @@ def encode(replies: BatchReply, codec: Codec, frames: int, endings: list[bytes] 
         TypeError, ValueError: the replies are neither, or not as many.
     """
     if isinstance(replies, (bytes, bytearray, memoryview)):
-        return reply_bytes(replies)
+        return codec.block(replies)
     if replies is None:
         return b""
     if not isinstance(replies, list):

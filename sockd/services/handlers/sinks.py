@@ -16,15 +16,17 @@ from sockd.services.handlers.policy import Ended, PolicyHandler
 from sockd.services.handlers.text import TextFactory
 from sockd.services.handlers.trace import TracedConnection
 from sockd.services.handlers.transport import Transport
+from sockd.wire.framing import Packet
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sockd.services.api import Reply
-    from sockd.services.handlers import asyncio_transport
+    from sockd.services.handlers import asyncio_transport, packets
     from sockd.services.handlers.policy import FramePolicy
     from sockd.services.spec import ServiceSpec, SinkTools
 else:
+    packets = lazily("sockd.services.handlers.packets", resident=True)
     asyncio_transport = lazily("sockd.services.handlers.asyncio_transport", only_with="asyncio")
 
 
@@ -61,7 +63,7 @@ def protocol_handler(
     kind = transport_class(spec)
     if isinstance(protocol, TextFactory):
         kind = protocol.text_transport(kind)
-    framing = spec.framing if isinstance(protocol, ProtocolFactory) else None
+    framing = spec.framing if isinstance(protocol, ProtocolFactory) and not isinstance(spec.framing, Packet) else None
     factory = ConnectionFactory(kind, spec.limits.high_water, make, make_receiver, framing)
     return _per_connection(spec, factory, tools, policy)
 
@@ -76,9 +78,10 @@ def _per_connection(
 
 def transport_class(spec: ServiceSpec) -> type[Transport]:
     """Return the class of a service's connections: one of asyncio's, where its handler can know the difference."""
-    if not spec.kind.may_use_asyncio:
-        return TracedConnection if spec.trace else Transport
-    return asyncio_transport.TracedAsyncioTransport if spec.trace else asyncio_transport.AsyncioTransport
+    kind: type[Transport] = TracedConnection if spec.trace else Transport
+    if spec.kind.may_use_asyncio:
+        kind = asyncio_transport.TracedAsyncioTransport if spec.trace else asyncio_transport.AsyncioTransport
+    return packets.packet_transport(kind) if isinstance(spec.framing, Packet) else kind
 
 
 __all__ = ["function_handler", "protocol_handler", "transport_class"]

@@ -98,7 +98,11 @@ class TracedConnection(Transport):
         """Send as every connection does, and show it."""
         super().write(data)
         if data:
-            self.show("out", bytes(data))
+            self.show("out", self.payload(bytes(data)))
+
+    def payload(self, data: bytes) -> bytes:
+        """Return what is shown of data that is written: all."""
+        return data
 
     def show(self, direction: str, frame: object) -> None:
         """Write the line of a frame: its first bytes, and how many it has."""
