@@ -122,9 +122,7 @@ class Packet(Prefix):
     Source: unix(7), SOCK_SEQPACKET.
     """
 
-    width: int = field(default=4, init=False)
-    order: Literal["big", "little"] = field(default="big", init=False)
-    includes_header: bool = field(default=False, init=False)
+    width: int = 4
 
     @classmethod
     def like(cls, framing: Framing) -> Packet:

@@ -7,7 +7,7 @@ whichever of its methods it calls.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
 from sockd.errors import HandlerError
 from sockd.net.connection.write_buffer import as_bytes
@@ -57,8 +57,7 @@ def packet_transport(kind: type[Transport]) -> type[Transport]:
         raise ValueError(f"{framing!r}: each packet of this connection is a frame")
 
     members = {"write": write, "reply": reply, "payload": payload, "set_framing": set_framing}
-    made: Any = type(kind.__name__, (kind,), {"__slots__": (), **members})
-    return made  # type: ignore[no-any-return]
+    return cast("type[Transport]", type(kind.__name__, (kind,), {"__slots__": (), **members}))
 
 
 __all__ = ["check_packets", "packet_spec", "packet_transport"]
