@@ -3,7 +3,7 @@
 
 `serve` and `client` to talk to a daemon, `daemon` to watch one from outside, `background` for one in the background,
 `managed` for one that a service manager started, `machine` for a whole systemd, `talk` for programs of others, `target`
-for a relay's, `elsewhere` for addresses that are not this host's own.
+for a relay's, `elsewhere` for addresses that are not this host's own, `browser` for a real Chromium.
 """
 
 import signal
@@ -24,6 +24,7 @@ pytest_plugins = [
     "programs",
     "targets",
     "balancer",
+    "browser",
     "networks",
     "quick",
     "in_process",

@@ -59,6 +59,11 @@ class Histogram:
         """Observations of each bucket; the last: above all bounds."""
         return tuple(self._counts)
 
+    @property
+    def buckets(self) -> Sequence[tuple[float | None, int]]:
+        """The upper bound of each bucket, None for the last one, and its observations."""
+        return tuple(zip((*self._bounds, None), self._counts, strict=True))
+
     def quantile(self, share: float) -> float:
         """Estimate the value that this share of the observations does not exceed; 0.0 where there are none.
 

@@ -375,6 +375,14 @@ class Reload:
         groups = served.listener.groups
         self._serving.remove(served, lambda: self._drain_groups(groups))
 
+    def drain_pages(self) -> None:
+        """Close the connections to pages about the daemon gracefully: another process answers there by now.
+
+        Who polls them on a connection that stays open, as Prometheus and browsers do, would never see that one.
+        """
+        pages = [served for served in self._serving.every() if served.plan.service.kind.is_pages]
+        self._drain_groups([group for served in pages for group in served.listener.groups])
+
     def _drain_groups(self, groups: Sequence[int]) -> None:
         if not groups:
             return

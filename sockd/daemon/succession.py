@@ -172,6 +172,7 @@ class Succession:
         self._previous_processes.close()
         for served in list(self._serving.listeners):  # the new configuration does not have them
             self._reloading.drain(served)
+        self._reloading.drain_pages()
         self._loop.add_reader(channel.fileno(), lambda: self._successor_ended(channel))
         TurnWatch(self._loop, self._end_if_empty)
         timeout = self._lineage.settings.daemon.previous_timeout

@@ -38,11 +38,12 @@ def failed_datagrams(serving: ListenerRegistry, service: str) -> int:
     return sum(one.get("failed", 0) for one in own)
 
 
-def handler_seconds(times: Histogram | None) -> dict[str, float] | None:
+def handler_seconds(times: Histogram | None) -> dict[str, object] | None:
     """Return how long calls of a handler have lasted; None where that is not measured, or there was none."""
     if times is None or not times.count:
         return None
-    return {"count": times.count, "p50": times.quantile(0.5), "p99": times.quantile(0.99), "max": times.max}
+    quantiles = {"p50": times.quantile(0.5), "p99": times.quantile(0.99)}
+    return {"count": times.count, **quantiles, "max": times.max, "buckets": times.buckets}
 
 
 __all__ = ["service_table"]
