@@ -34,7 +34,7 @@ PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11,$(if 
 VENV ?= .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check -q
-SOURCES = setup.py pyproject.toml README.md $(wildcard csrc/*.[ch] csrc/*.py) $(shell find sockd -name '*.py' -o -name '*.pyi' -o -name '*.[ch]' -o -name py.typed)
+SOURCES = setup.py pyproject.toml README.md $(wildcard csrc/*.[ch] csrc/*.py) $(shell find sockd -name '*.py' -o -name '*.pyi' -o -name '*.[ch]' -o -name '*.html' -o -name py.typed)
 PYTEST_ARGS ?=
 # Two builds of one state are the same bytes: times in the wheel are that of the last change.
 EPOCH = $(or $(SOURCE_DATE_EPOCH),$(shell git log -1 --format=%ct 2>/dev/null),1700000000)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""The alert rules of packaging/prometheus under the real Prometheus, which scrapes daemons with one staged trouble each.
+"""The alert rules of packaging/prometheus under the real Prometheus, which scrapes daemons with a staged trouble each.
 
-The rules are the unchanged ones but for their times, of which a minute here is 2 s.  Seen failing: with a metric renamed,
-and with a rule whose trouble is not staged.
+The rules are as they are but for their times, of which a minute here is 2 s.  Seen failing: with a metric renamed, and
+with a rule whose trouble is not staged.
 """
 
 from __future__ import annotations
@@ -61,8 +61,10 @@ class Staged:
         directory.mkdir()
         self.sockctl = Sockctl(directory)
         self.config = directory / "sockd.toml"
-        daemon = f'[daemon]\ncontrol = "{self.sockctl.path}"\npath = "{directory.parent}"\nstop_timeout = "1s"\n{self.daemon}\n'
-        self.config.write_text(daemon + LISTEN.format("metrics") + LISTEN.format(self.service) + self.listener)
+        daemon = f'[daemon]\ncontrol = "{self.sockctl.path}"\npath = "{directory.parent}"\nstop_timeout = "1s"\n'
+        self.config.write_text(
+            f"{daemon}{self.daemon}\n" + LISTEN.format("metrics") + LISTEN.format(self.service) + self.listener
+        )
         self.server = launch("--foreground", "--log-format", "json", "-c", self.config)
         return self
 

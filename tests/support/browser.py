@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A real Chromium without a screen, driven over its DevTools protocol: what a page shows, and what it writes and asks for.
+"""A real Chromium without a screen, over its DevTools protocol: what a page shows, writes to the console, and asks for.
 
 The protocol goes over two pipes, descriptors 3 and 4 of the browser, a JSON object and a NUL for each message:
 chromedevtools.github.io/devtools-protocol.
@@ -15,16 +15,25 @@ import shutil
 import subprocess
 import sys
 import time
-from contextlib import ExitStack
 
 import pytest
 from watching import _until
 
-NAMES = ("chromium", "chromium-browser", "google-chrome")
+NAMES = ("chromium", "chromium-headless-shell", "chromium-browser", "google-chrome")
 OPTIONS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-quic", "--no-first-run", "--no-proxy-server",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync", "--remote-debugging-pipe",
-)  # fmt: skip
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--disable-quic",
+    "--no-first-run",
+    "--no-proxy-server",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--remote-debugging-pipe",
+    "--host-resolver-rules=MAP elsewhere.example 127.0.0.1",  # a name of somebody else that leads here
+)
 WITH_PIPES = """
 import fcntl, os, sys
 pipes = [fcntl.fcntl(int(fd), fcntl.F_DUPFD_CLOEXEC, 10) for fd in sys.argv[1:3]]
@@ -36,22 +45,20 @@ ANSWER_S = 60
 KEYS = {"Tab": (9, ""), "Enter": (13, "\r"), " ": (32, " ")}
 
 
-class Browser:
-    """One page of a browser.
+class Chromium:
+    """A browser's process.
 
     Attributes:
-        console: what it wrote to its console, errors of scripts and of the network among it.
-        requests: method and address of whatever it asked for.
+        pages: by their session.
     """
 
-    def __init__(self, program, directory, *options) -> None:
-        self.console: list[str] = []
-        self.requests: list[tuple[str, str]] = []
+    def __init__(self, program, directory) -> None:
+        self.pages: dict[str, Page] = {}
         theirs, ours = os.pipe(), os.pipe()
         words = [sys.executable, "-c", WITH_PIPES, theirs[0], ours[1], program, *OPTIONS]
         with open(directory / "chromium.log", "wb") as log:
             self._process = subprocess.Popen(
-                [*map(str, words), f"--user-data-dir={directory / 'profile'}", *options, "about:blank"],
+                [*map(str, words), f"--user-data-dir={directory / 'profile'}", "about:blank"],
                 pass_fds=(theirs[0], ours[1]),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -61,22 +68,20 @@ class Browser:
         for fd in (theirs[0], ours[1]):
             os.close(fd)
         self._to, self._from = theirs[1], ours[0]
-        self._received, self._count, self._session = b"", 0, None
-        target = self.call("Target.createTarget", url="about:blank")["targetId"]
-        self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-        for domain in ("Page", "Runtime", "Log", "Network"):
-            self.call(f"{domain}.enable")
+        self._received, self._count = b"", 0
 
-    def call(self, method, **params):
+    def call(self, method, session=None, **params):
         """Call a method of the protocol; return its result."""
         self._count += 1
         message = {"id": self._count, "method": method, "params": params}
-        if self._session:
-            message["sessionId"] = self._session
+        if session:
+            message["sessionId"] = session
         os.write(self._to, json.dumps(message).encode() + b"\0")
         end = time.monotonic() + ANSWER_S
         while (answer := self._next(end)).get("id") != self._count:
-            self._note(answer.get("method"), answer.get("params", {}))
+            page = self.pages.get(answer.get("sessionId", ""))
+            if page is not None:
+                page.note(answer.get("method"), answer.get("params", {}))
         assert "error" not in answer, (method, answer["error"])
         return answer["result"]
 
@@ -91,15 +96,50 @@ class Browser:
         message, _, self._received = self._received.partition(b"\0")
         return json.loads(message)
 
-    def _note(self, method, params) -> None:
-        if method == "Network.requestWillBeSent":
-            self.requests.append((params["request"]["method"], params["request"]["url"]))
-        elif method == "Runtime.consoleAPICalled":
-            self.console.append(" ".join(str(one.get("value", one.get("description"))) for one in params["args"]))
-        elif method == "Runtime.exceptionThrown":
-            self.console.append(params["exceptionDetails"].get("exception", {}).get("description", "exception"))
-        elif method == "Log.entryAdded":
-            self.console.append(params["entry"]["text"])
+    def end(self) -> None:
+        os.close(self._to)
+        os.close(self._from)
+        try:
+            self._process.wait(10)  # it ends with its pipe
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+class Page:
+    """A page, without the cache, cookies and connections of other ones.
+
+    Attributes:
+        console: what it wrote to its console, errors of scripts and of the network among it.
+        requests: addresses that it asked for.
+    """
+
+    def __init__(self, chromium: Chromium) -> None:
+        self.console: list[str] = []
+        self.requests: list[str] = []
+        self._chromium = chromium
+        self._context = chromium.call("Target.createBrowserContext")["browserContextId"]
+        target = chromium.call("Target.createTarget", url="about:blank", browserContextId=self._context)["targetId"]
+        self._session = chromium.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        chromium.pages[self._session] = self
+        for domain in ("Page", "Runtime", "Log", "Network"):
+            self.call(f"{domain}.enable")
+
+    def call(self, method, **params):
+        """Call a method of the protocol for this page; return its result."""
+        return self._chromium.call(method, self._session, **params)
+
+    def note(self, method, params) -> None:
+        """Keep what an event tells."""
+        match method:
+            case "Network.requestWillBeSent":
+                self.requests.append(params["request"]["url"])
+            case "Runtime.consoleAPICalled":
+                self.console.append(" ".join(str(one.get("value", one.get("description"))) for one in params["args"]))
+            case "Runtime.exceptionThrown":
+                self.console.append(params["exceptionDetails"].get("exception", {}).get("description", "exception"))
+            case "Log.entryAdded":
+                self.console.append(params["entry"]["text"])
 
     # ---- what a person does
 
@@ -113,13 +153,9 @@ class Browser:
         self.wait(f"location.href.startsWith({json.dumps(address)}) && document.readyState === 'complete'")
 
     def press(self, key, *, modifiers=0) -> None:
-        code, text = KEYS[key]
-        about = {
-            "key": key,
-            "code": {" ": "Space"}.get(key, key),
-            "windowsVirtualKeyCode": code,
-            "modifiers": modifiers,
-        }
+        number, text = KEYS[key]
+        code = {" ": "Space"}.get(key, key)
+        about = {"key": key, "code": code, "windowsVirtualKeyCode": number, "modifiers": modifiers}
         self.call("Input.dispatchKeyEvent", type="keyDown", **about, **({"text": text} if text else {}))
         self.call("Input.dispatchKeyEvent", type="keyUp", **about)
 
@@ -140,27 +176,25 @@ class Browser:
         done = self.call("Page.captureScreenshot", captureBeyondViewport=True, clip=clip)
         path.write_bytes(base64.b64decode(done["data"]))
 
-    def end(self) -> None:
-        os.close(self._to)
-        os.close(self._from)
-        try:
-            self._process.wait(10)  # it ends with its pipe
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+    def close(self) -> None:
+        del self._chromium.pages[self._session]
+        self._chromium.call("Target.disposeBrowserContext", browserContextId=self._context)
 
 
-@pytest.fixture
-def browser(tmp_path):
-    """`browser(*options)`: a Chromium; skips where there is none."""
+@pytest.fixture(scope="session")
+def chromium(tmp_path_factory):
+    """A browser; skips where there is none."""
     program = next(filter(None, map(shutil.which, NAMES)), None)
     if program is None:
         pytest.skip("needs chromium")
-    with ExitStack() as stack:
+    one = Chromium(program, tmp_path_factory.mktemp("chromium"))
+    yield one
+    one.end()
 
-        def start(*options):
-            one = Browser(program, tmp_path, *options)
-            stack.callback(one.end)
-            return one
 
-        yield start
+@pytest.fixture
+def browser(chromium):
+    """A page of a browser."""
+    one = Page(chromium)
+    yield one
+    one.close()
