@@ -18,7 +18,8 @@ import pytest
 import sockd as sockd_package
 from sockd import CloseReason, Connection, buffer, testing
 from sockd.cli import sockctl, sockd_parser
-from sockd.config.load import loads
+from sockd.config.load import load, loads
+from sockd.errors import ConfigurationError
 from sockd.log.events import EVENT_CATEGORIES
 from sockd.settings import toml_key
 
@@ -132,3 +133,22 @@ def test_the_examples_are_read(generator):
         else:
             text = f'{example}\n{REST}[service.greet]\nbuiltin = "upper"'
         assert loads(text, name=name, directory="/etc/sockd").listen, name
+
+
+def test_what_is_required(generator):
+    tables = {"listen": '[[listen]]\naddress = "tcp://127.0.0.1:7007"', "relay": f"{REST}[service.greet]\nrelay = {{}}"}
+    for table, key in generator.REQUIRED:
+        text = tables.get(table, f"{REST}{table} = {{}}")
+        with pytest.raises(ConfigurationError, match=rf"\b{key}\b"):
+            loads(text, name="sockd.toml", directory="/etc/sockd")
+        assert re.search(rf"^\| `{key}` \| .* \| required \|", sections()[generator.HEADINGS[table]], re.MULTILINE)
+
+
+def test_the_examples_of_several_files_and_of_values_from_outside(generator, tmp_path):
+    main, included, outside = re.findall(r"```toml\n(.*?)```", generator.outside.TEXT, re.DOTALL)
+    (tmp_path / "conf.d").mkdir()
+    (tmp_path / "conf.d/greet.toml").write_text(included)
+    (tmp_path / "app.toml").write_text("")
+    (tmp_path / "sockd.toml").write_text(main.replace("/srv/app", str(tmp_path)))
+    assert [one.service for one in load(tmp_path / "sockd.toml").listen] == ["greet"]
+    assert loads(outside, name="outside", directory="/etc/sockd").daemon.workers == 2

@@ -7,16 +7,13 @@ import re
 from dataclasses import MISSING, fields, is_dataclass
 from typing import TYPE_CHECKING, get_args, get_origin
 
-from generator import commands
-from sockd.config.check_daemon import LOG_TARGETS
+from generator import commands, outside
+from generator.mdoc import escape, from_markdown, sentences, word
 from sockd.config.convert import allowed, field_types
 from sockd.settings import (
     DaemonSettings,
     Duration,
-    LogFormat,
-    LogLevel,
     LogSettings,
-    Multiplexer,
     RelaySettings,
     Size,
     SocksSettings,
@@ -43,8 +40,6 @@ if TYPE_CHECKING:
 
     from generator.commands import Argument, Command
 
-LITERALS = {*get_args(Multiplexer), *get_args(LogLevel), *get_args(LogFormat), *LOG_TARGETS}
-"""Words that are written as they are, also where a sentence begins."""
 TABLES = {
     "daemon": DaemonSettings,
     "log": LogSettings,
@@ -72,7 +67,7 @@ def all_pages(directory: Path) -> dict[Path, str]:
     parts = {
         "sockd.8": {"options": list(_options(commands.sockd().arguments))},
         "sockctl.1": {"synopsis": list(_synopsis(sockctl)), "options": list(_options(sockctl.arguments)), **verbs},
-        "sockd.toml.5": tables,
+        "sockd.toml.5": {"files and values": list(from_markdown(outside.TEXT)), **tables},
     }
     return {directory / name: _filled(directory / name, given) for name, given in parts.items()}
 
@@ -97,32 +92,32 @@ BEHIND = {"bind": (".Fl \\-", ".Ar PROGRAM", ".Op Ar ARG ...")}
 
 def _synopsis(program: Command) -> Iterator[str]:
     for verb in program.verbs:
-        yield from (".Nm", f".Cm {_word(verb.name)}")
+        yield from (".Nm", f".Cm {word(verb.name)}")
         for one in verb.arguments:
-            value = f" Ar {_word(one.metavar)}" if one.metavar else ""
+            value = f" Ar {word(one.metavar)}" if one.metavar else ""
             if one.flags and "--help" not in one.flags:
-                yield f".Op Fl {_word(one.flags[-1][1:])}{value}"
+                yield f".Op Fl {word(one.flags[-1][1:])}{value}"
         for one in verb.arguments:
             if not one.flags:
-                words = f"Ar {_word(one.metavar)}" + (" ..." if one.count else "")
+                words = f"Ar {word(one.metavar)}" + (" ..." if one.count else "")
                 yield f".Op {words}" if one.count == "*" else f".{words}"
         yield from BEHIND.get(verb.name, ())
 
 
 def _verb(verb: Command) -> Iterator[str]:
-    yield from _sentences(verb.description)
+    yield from sentences(verb.description)
     yield from _options(argument for argument in verb.arguments if "--help" not in argument.flags)
 
 
 def _options(arguments: Iterator[Argument] | tuple[Argument, ...]) -> Iterator[str]:
     yield ".Bl -tag -width indent"
     for one in arguments:
-        value = f" Ar {_word(one.metavar)}" if one.metavar else ""
-        flags = (f"Fl {_word(flag[1:])}{value}" for flag in one.flags)
+        value = f" Ar {word(one.metavar)}" if one.metavar else ""
+        flags = (f"Fl {word(flag[1:])}{value}" for flag in one.flags)
         yield ".It " + (" , ".join(flags) if one.flags else value.strip())
-        yield from _sentences(one.help)
+        yield from sentences(one.help)
         if one.values and not all(value in one.help for value in one.values):
-            yield from _sentences(f"One of {', '.join(one.values)}.")
+            yield from sentences(f"One of {', '.join(one.values)}.")
     yield ".El"
 
 
@@ -135,13 +130,13 @@ def _keys(table: type) -> Iterator[str]:
         key = toml_key(field.name)
         hint, about = field_types(table)[key], field.metadata
         yield f".It Ic {key}"
-        yield from _sentences(about["help"])
-        yield from _sentences(_value(hint, about))
+        yield from sentences(about["help"])
+        yield from sentences(_value(hint, about))
         default = _default(field)
         if default:
-            yield f"Default: {_text(default)}."
+            yield f"Default: {escape(default)}."
         if about["source"]:
-            yield from _sentences(f"Source: {about['source']}")
+            yield from sentences(f"Source: {about['source']}")
     yield ".El"
 
 
@@ -150,7 +145,7 @@ def _value(hint: object, about: dict) -> str:
         return ""
     if is_dataclass(hint) and not about["parse"]:
         return "A table, see below."
-    kind = {Size: "a size", Duration: "a time", int: "a number"}.get(hint, "")
+    kind = {Size: "a size", Duration: "a time", int: "a number", float: "a number"}.get(hint, "")
     text = allowed(hint, about)
     return f"{kind}, {text}" if kind and text != "a number" else text
 
@@ -172,27 +167,3 @@ def _default(field: object) -> str:
     if isinstance(value, tuple):
         return "[" + ", ".join(f'"{one}"' for one in value) + "]"
     return f'"{value}"' if isinstance(value, str) else str(value)
-
-
-# ---- text
-
-
-def _sentences(text: str) -> Iterator[str]:
-    """Write text, a sentence a line, each with a capital, unless it begins with a list of literals, and a full stop."""
-    for sentence in re.split(r"(?<=[^.]\.) (?=[A-Z])", text.strip()):
-        if sentence:
-            whole = sentence if sentence.endswith((".", ":")) else f"{sentence}."
-            listed = re.match(r"(\w+)(?:,| or) ", whole)
-            as_is = re.match(r"\w+[:_/.]", whole) or (listed and listed[1] in LITERALS)
-            yield _text(whole if as_is else whole[0].upper() + whole[1:])
-
-
-def _text(text: str) -> str:
-    """Escape what roff would take for its own."""
-    text = text.replace("\\", "\\e").replace("-", "\\-")
-    return f"\\&{text}" if text[:1] in (".", "'") else text
-
-
-def _word(text: str) -> str:
-    """Escape one argument of a macro."""
-    return f'"{text}"' if " " in text else text.replace("-", "\\-") if len(text) > 1 else text

@@ -3,16 +3,17 @@
 
 from __future__ import annotations
 
-from dataclasses import MISSING, fields, is_dataclass
-from typing import TYPE_CHECKING, get_args, get_origin
+from dataclasses import MISSING, fields
+from typing import TYPE_CHECKING
 
-from generator import commands
+from generator import commands, outside
 from generator.pages import TABLES, _default, _value
 from sockd.config.convert import field_types
 from sockd.settings import toml_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from dataclasses import Field
     from pathlib import Path
 
     from generator.commands import Command
@@ -52,6 +53,8 @@ EXAMPLES = {
     "socks": 'socks = { users = "/etc/sockd/users" }',
 }
 """Each is read by sockd itself (tests/test_reference.py)."""
+REQUIRED = {("listen", "service"), ("tls", "certificate"), ("hosts_access", "daemon"), ("relay", "to")}
+"""Table and key: without it, the table is an error (tests/test_reference.py)."""
 TOP = """\
 # Reference
 
@@ -60,26 +63,12 @@ every verb of `sockctl`. sockd.toml(5), sockd(8) and sockctl(1) have the same co
 
 A size is a number of bytes, or a text such as `"64 KiB"`. A time is a number of seconds, or a text such as `"1m30s"`.
 `sockd -T` prints the effective value of every key.
-
-`include = ["conf.d/*.toml"]`, before all tables, names files that belong to the configuration, too. They are read in
-the order of names; patterns are relative to the directory of `sockd.toml`. Each has `[[listen]]`, `[service.NAME]` or
-`[daemon]` tables; a service, or a key of `[daemon]`, must be in one file only, and a file must be named once. A pattern
-that matches no file is valid. After `chroot`, a reload can read the files that were read at the start, if they are
-named: directories cannot be listed, so a pattern with wildcards makes the reload fail, and a restart is needed.
-
-Texts can have values from outside, at the start and at each reload: `${NAME}` and `${NAME:-default}` are environment
-variables, `${credential:NAME}` is a credential of systemd (`LoadCredential=`), `${file:/path}` the content of a file
-without its last newline. `$${` is a plain `${`. What comes from a credential or a file is not printed by `sockd -T`,
-messages or `sockctl`, except that values of fewer than 4 characters can appear within other text. A reload that cannot
-read such a file any more, after `chroot` or as another user, keeps its last content, and logs a warning; a file that is
-gone makes the reload fail. A path of `${file:/path}` that is first used by a reload is opened within the `chroot`, and
-with the rights of `user`. Variables are those of the daemon, also for `sockctl plan`.
 """
 
 
 def page(root: Path) -> dict[Path, str]:
     """Return the whole text of the page."""
-    lines = [TOP, "## Keys of sockd.toml", ""]
+    lines = [TOP, outside.TEXT.replace("\n### ", "\n## "), "## Keys of sockd.toml", ""]
     for name, table in TABLES.items():
         lines += _table(name, table)
     lines += ["## Options of sockd", "", *_options(commands.sockd())]
@@ -96,13 +85,19 @@ def _table(name: str, table: type) -> Iterator[str]:
         key = toml_key(field.name)
         about = field.metadata
         hint = field_types(table)[key]
-        is_tables = get_origin(hint) is tuple and is_dataclass(get_args(hint)[0])
-        value = "tables" if is_tables else _value(hint, about).replace("A table, see below.", "a table")
-        default = _default(field)
-        unset = "" if field.default is MISSING else "unset" if field.default is None else ""
+        value = _value(hint, about).replace("A table, see below.", "a table")
         text = about["help"] + (f" ({about['source']})" if about["source"] else "")
-        yield f"| `{key}` | {_cell(value)} | {f'`{_cell(default)}`' if default else unset} | {_cell(text)} |"
+        yield f"| `{key}` | {_cell(value)} | {_otherwise(name, field)} | {_cell(text)} |"
     yield ""
+
+
+def _otherwise(table: str, field: Field) -> str:
+    """Return what applies without the key."""
+    if (table, toml_key(field.name)) in REQUIRED:
+        return "required"
+    if default := _default(field):
+        return f"`{_cell(default)}`"
+    return "" if field.default is MISSING else "unset" if field.default is None else "none"
 
 
 def _options(command: Command) -> Iterator[str]:

@@ -2,8 +2,8 @@
 """Tables of TOML -> the dataclasses of sockd.settings, value by value.
 
 Rules: a wrong value is a Problem and its default replaces it, so that one reading finds all errors.  msgspec converts
-each value strictly (no number from text, no integer from true); the fields themselves define what is allowed.  Rules
-between several keys belong to sockd.config.load.
+each value strictly (no number from text, unless that is of the environment; no integer from true); the fields
+themselves define what is allowed.  Rules between several keys belong to sockd.config.load.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from functools import cache
 from types import NoneType
 from typing import TYPE_CHECKING, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
+from sockd.config.substitute import FromEnvironment
 from sockd.config.toml import KeyPath  # noqa: TC001 - of a dataclass
 from sockd.errors import AddressError
 from sockd.lazy import msgspec
@@ -196,7 +197,7 @@ def allowed(hint: object, about: About) -> str:
         return f"{', '.join(others)} or {last}" if others else last
     if hint is bool:
         return "true or false"
-    if hint in (int, Size, Duration):
+    if hint in (int, float, Size, Duration):
         unit = f" {about['unit']}" if hint is int and about.get("unit") else ""
         low, high = (_number(hint, about.get(end)) for end in ("low", "high"))
         return (f"{low} to {high}" if high else f"{low} or more" if low else "a number") + unit
@@ -249,7 +250,7 @@ def _read_text(hint: object, about: About, raw: object, path: KeyPath, problems:
     if get_origin(hint) is tuple or not isinstance(raw, str):
         return _read_scalar(tuple[str, ...] if get_origin(hint) is tuple else str, {}, raw, path, problems)
     try:
-        return about["parse"](raw, problems.services)
+        return about["parse"](str(raw), problems.services)
     except AddressError as error:
         problems.append(Problem(path, str(error), raw))
     except ValueError as error:
@@ -267,8 +268,9 @@ def _read_scalar(hint: object, about: About, raw: object, path: KeyPath, problem
     if get_origin(hint) is tuple and isinstance(raw, list):
         found = [_read_scalar(get_args(hint)[0], {}, item, (*path, i), problems) for i, item in enumerate(raw)]
         return tuple(item for item in found if item is not _WRONG)
+    outside = isinstance(raw, FromEnvironment)  # which has only texts: here "2" is 2
     try:
-        value = msgspec.convert(raw, hint, dec_hook=_convert_unit)
+        value = msgspec.convert(str(raw) if outside else raw, hint, strict=not outside, dec_hook=_convert_unit)
     except msgspec.ValidationError as error:
         reason = _reason(hint, raw, error)
     else:
@@ -298,7 +300,7 @@ def _reason(hint: object, raw: object, error: msgspec.ValidationError) -> str:
         return f"is not valid{suggest(raw, get_args(hint))}"
     if isinstance(raw, (list, dict)):
         return "is not valid here"
-    return f"is {_KINDS.get(type(raw), 'a date or time')}"
+    return f"is {_kind(raw)}"
 
 
 def _out_of_range(value: object, about: About) -> str:
@@ -322,14 +324,18 @@ def _unknown_key(kind: type, key: str, known: list[str]) -> str:
 
 def _describe(raw: object) -> str:
     shown = show(raw)
-    return shown if shown.startswith("a ") else f"{shown}, {_KINDS.get(type(raw), 'a date or time')},"
+    return shown if shown.startswith("a ") else f"{shown}, {_kind(raw)},"
+
+
+def _kind(raw: object) -> str:
+    return next((text for kind, text in _KINDS.items() if isinstance(raw, kind)), "a date or time")
 
 
 def _number(hint: object, number: float | None) -> str:
     if number is None:
         return ""
-    if hint is int:
-        return str(int(number))
+    if hint in (int, float):
+        return f"{number:.10g}"
     return format_size(int(number)) if hint is Size else format_duration(number)
 
 

@@ -33,11 +33,12 @@ MAX_SECRET_BYTES = 64 * 1024
 SHORTEST_HIDDEN = 4
 """Characters of a secret that is hidden within other text, too: a shorter one is in many words."""
 _REFERENCE = pattern(
-    r"\$(\$\{|\{(?:(?P<source>credential|file):)?(?P<name>[^}:]*)(?::-(?P<default>[^}]*))?(?P<end>\}?))"
+    r"\$(\$\{|\{(?:(?P<source>credential|file):)?(?P<name>[^}]*?)(?::-(?P<default>[^}]*))?(?P<end>\}|\Z))"
 )
 _NAME = pattern(r"[A-Za-z_][A-Za-z0-9_]*")
 
 logger = logging.getLogger("sockd.config")
+_KNOWN = "known: ${NAME}, ${NAME:-default}, ${credential:NAME} and ${file:/path}; write $${ for a plain ${"
 
 _secrets: dict[str, str] = {}
 """What is written in the configuration, by the value."""
@@ -56,6 +57,12 @@ class Unresolved:
 
 class _Missing(ValueError):
     """The text of an Unresolved."""
+
+
+class FromEnvironment(str):
+    """A text that has a variable and no secret: where a number or true is wanted, it may be one."""
+
+    __slots__ = ()
 
 
 class AskedVariables(Mapping[str, str]):
@@ -128,8 +135,12 @@ def expand(text: str, environment: Mapping[str, str] = os.environ) -> str:
             return "${"
         if not match["end"]:
             raise _Missing(f"{match[0]} has no closing brace; write $${{ for a plain ${{")
+        if "${" in match[0][1:]:
+            raise _Missing(f"{match[0]} has a reference within another; write one after the other")
         if match["source"] is None:
             return _variable(match["name"], match["default"], environment)
+        if match["default"] is not None:
+            raise _Missing(f"{match[0]}: a default is for variables only; write the reference without it")
         is_secret = True
         secret = _credential(match["name"], environment) if match["source"] == "credential" else _file(match["name"])
         if secret:  # also by itself: a message may have only a part of the text
@@ -139,13 +150,12 @@ def expand(text: str, environment: Mapping[str, str] = os.environ) -> str:
     value = _REFERENCE.sub(found, text)
     if is_secret and value:
         _secrets[value] = text
-    return value
+    return value if is_secret or value == text else FromEnvironment(value)
 
 
 def _variable(name: str, default: str | None, environment: Mapping[str, str]) -> str:
     if not _NAME.fullmatch(name):
-        known = "${NAME}, ${NAME:-default}, ${credential:NAME} and ${file:/path}"
-        raise _Missing(f"${{{name}}} is no name of a variable; known: {known}; write $${{ for a plain ${{")
+        raise _Missing(f"${{{name}}} is no name of a variable; {_KNOWN}")
     value = environment.get(name)
     if value or (value is not None and default is None):
         return value
@@ -248,4 +258,4 @@ def _forms() -> Iterator[tuple[str, str]]:
             yield show(value)[1:-1], written
 
 
-__all__ = ["AskedVariables", "Unresolved", "as_written", "expand", "hidden", "hide", "substitute"]
+__all__ = ["AskedVariables", "FromEnvironment", "Unresolved", "as_written", "expand", "hidden", "hide", "substitute"]

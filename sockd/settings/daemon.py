@@ -82,8 +82,9 @@ class DaemonSettings:
     )
     path: str | None = setting(
         None,
-        help="directory from which handlers are imported, the last one of sys.path; relative: to the configuration's",
-        source="unset: the directory of the configuration file",
+        help="directory from which handlers are imported, the last one of sys.path; relative: to the configuration's "
+        "directory; unset: that directory",
+        source="",
     )
     pidfile: str | None = setting(
         None,
