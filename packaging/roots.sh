@@ -27,13 +27,16 @@ inside() { # ROOT COMMAND...: with this host's network; mounts and processes of 
     cp -L /etc/resolv.conf "$root/etc/resolv.conf" 2>/dev/null || :
     # shellcheck disable=SC2016 # for the inner shell
     unshare --mount --pid --fork --kill-child sh -ec 'cd "$1"; shift; mount --rbind . .; cd "$PWD"
-        mount -t proc proc proc; mount --rbind /dev dev; mount --move . /; exec chroot . "$@"' - "$root" "$@"
+        mount -t proc proc proc; mount --rbind /dev dev; mount --rbind /sys sys; mount --move . /; exec chroot . "$@"' - "$root" "$@"
 }
 
 sources() { # DIRECTORY: the source tree, without what was made from it
     rm -rf "$1" && mkdir -p "$1"
-    git ls-files -z 2>/dev/null | xargs -0 -r cp --parents -t "$1" ||
-        tar -c --exclude=./build --exclude='./.*' --exclude='*/build' . | tar -x -C "$1"
+    if git rev-parse --git-dir >/dev/null 2>&1; then
+        git ls-files -z | xargs -0 cp --parents -t "$1"
+    else
+        tar -c --exclude=./build --exclude=./.git --exclude='./.venv*' . | tar -x -C "$1"
+    fi
 }
 
 debugging_information() { # ROOT NAME: each library of sockd in it has some in /usr/lib/debug, and no RUNPATH of its own

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
+import types
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -135,6 +136,7 @@ def load_resident() -> None:
     for one in _known:  # which grows
         if one.resident:
             one.load()
+    _resolve_lazy_imports()
 
 
 def load_all() -> None:
@@ -146,6 +148,23 @@ def load_all() -> None:
         if one.may_be_used:
             with suppress(errors.SystemFault):
                 one.load()
+    _resolve_lazy_imports()
+
+
+def _resolve_lazy_imports() -> None:
+    """Import what modules of others, as those of the standard library, leave to the first use of a name.
+
+    A statement `lazy import`, or `__lazy_modules__`; source: PEP 810, from CPython 3.15 on.
+    """
+    lazy = getattr(types, "LazyImportType", None)
+    before = 0
+    while lazy and before != len(sys.modules):  # what is imported may have lazy imports of its own
+        before = len(sys.modules)
+        for module in list(sys.modules.values()):
+            for value in list(getattr(module, "__dict__", {}).values()):
+                if type(value) is lazy:
+                    with suppress(Exception):  # as in load_all(): refused where it is used
+                        value.resolve()
 
 
 if not TYPE_CHECKING:

@@ -43,9 +43,13 @@ def test_a_mistake_is_reported_when_it_is_used():
 def test_an_import_compiles_none():
     """Seen to fail where one module called re.compile()."""
     program = (
-        "import argparse, ipaddress, logging, re, sys\n"  # the standard library's own
-        "compiled = []\n"
-        "re.compile = lambda *words: compiled.append(words)\n"
+        "import re, sys\n"
+        "compile, compiled = re.compile, []\n"
+        "def watch(*words):\n"
+        "    if sys._getframe(1).f_globals['__name__'].startswith('sockd'):\n"  # not those of the standard library
+        "        compiled.append(words)\n"
+        "    return compile(*words)\n"
+        "re.compile = watch\n"
         "import sockd.cli.inetd, sockd.config.load, sockd.settings\n"
         "print(compiled)\n"
     )
