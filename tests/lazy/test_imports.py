@@ -90,7 +90,7 @@ parser = argparse.ArgumentParser(formatter_class=lambda prog: argparse.HelpForma
 parser.add_subparsers()
 parser.format_help()
 """
-OF_TRACEBACK = "import traceback\n"
+OF_TRACEBACK = "import traceback; getattr(traceback, '_colorize', None)\n"  # 3.15 imports it when it is used
 
 
 @pytest.fixture(scope="module")
