@@ -21,6 +21,11 @@ NAME = Path(sys.argv[0]).name
 LIMIT_S = 120
 PATH = "/opt/sockd/bin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 PORT = 7007
+DROPPED_IN = """
+[[listen]]
+address = "tcp://127.0.0.1:7"
+service = "echo"
+"""
 ASK = ["sockctl", "connect", f"tcp://127.0.0.1:{PORT}"]
 CLIENT = """
 import socket, sys
@@ -176,6 +181,7 @@ def tried(machine: Booted, way: Way) -> None:
     run("systemctl", "reload", "sockd.service")
     assert run(*ASK, input="hello\n") == "HELLO"
     say("reloaded")
+    included(machine)
     upgraded(machine, way)
     killed(machine)
     if machine.version >= 253:
@@ -183,6 +189,15 @@ def tried(machine: Booted, way: Way) -> None:
     if machine.version >= 254:
         soft_rebooted(machine)
     way.remove(machine)
+
+
+def included(machine: Booted) -> None:
+    """A file of conf.d is served from the next reload on; it stays."""
+    machine.run("sh", "-c", "cat >/etc/sockd/conf.d/echo.toml", input=DROPPED_IN)
+    machine.run("systemctl", "reload", "sockd.service")
+    until(lambda: "tcp://127.0.0.1:7 " in machine.run("sockctl", "status"))
+    assert machine.run("sockctl", "connect", "tcp://127.0.0.1:7", input="as it is\n") == "as it is"
+    say("conf.d/echo.toml dropped in and reloaded: port 7 echoes")
 
 
 def upgraded(machine: Booted, way: Way) -> None:

@@ -169,22 +169,24 @@ def _variable(name: str, default: str | None, environment: Mapping[str, str]) ->
 def _credential(name: str, environment: Mapping[str, str]) -> str:
     directory = environment.get(DIRECTORY_VARIABLE)
     if not directory:
-        raise _Missing(f"{DIRECTORY_VARIABLE} is not set, so there is no credential {name}; {_remedy(name)}")
+        outside = "to check it outside of the unit, set the variable to /run/credentials/UNIT"
+        raise _Missing(f"{DIRECTORY_VARIABLE} is not set, so there is no credential {name}; {_remedy(name)}; {outside}")
     if not name or "/" in name or name.startswith("."):
         raise _Missing(f"{name!r} is no name of a credential; see LoadCredential= in systemd.exec(5)")
-    return _file(os.path.join(directory, name), f"no credential {name} in {directory}; {_remedy(name)}")
+    missing = f"no credential {name} in {directory}; {_remedy(name)}"
+    return _file(os.path.join(directory, name), missing, is_credential=True)
 
 
 def _remedy(name: str) -> str:
     return f"write LoadCredential={name}:/path into the unit"
 
 
-def _file(path: str, missing: str = "") -> str:
+def _file(path: str, missing: str = "", *, is_credential: bool = False) -> str:
     """Return the content of a file; `missing` says that there is none."""
     if not path.startswith("/"):
         raise _Missing(f"{path!r} is relative; write ${{file:/path}}")
     try:
-        with os.fdopen(trusted.open_file(path, path), "rb") as file:
+        with os.fdopen(trusted.open_file(path, path, is_credential=is_credential), "rb") as file:
             data = file.read(MAX_SECRET_BYTES + 1)
     except OSError as error:
         if path in _last and _is_out_of_reach(error, _last[path][1]):

@@ -73,15 +73,20 @@ def open_regular(path: str, subject: str, opener: Opener = os.open) -> int:
     return fd
 
 
-def open_file(path: str, subject: str, opener: Opener = os.open) -> int:
+def open_file(path: str, subject: str, opener: Opener = os.open, *, is_credential: bool = False) -> int:
     """Open a trusted file for reading; as open_regular().
+
+    Args:
+        path, subject, opener: as for open_regular().
+        is_credential: on a file system that is read-only, as systemd has it, the user of a service may own it.
 
     Raises:
         ConfigurationError: it is not a regular file, or others may write it.
         OSError: it cannot be opened.
     """
     fd = open_regular(path, subject, opener)
-    if why := who_may_write(os.fstat(fd)):
+    is_immutable = is_credential and os.fstatvfs(fd).f_flag & os.ST_RDONLY
+    if not is_immutable and (why := who_may_write(os.fstat(fd))):
         os.close(fd)
         raise ConfigurationError(f"{subject}: refused: {why}; {remedy(path)}")
     return fd

@@ -406,15 +406,21 @@ PAGE = Path(__file__).parents[2] / "docs" / "systemd.md"
 
 
 def test_the_page_as_printed(machine, unit):
-    """The first console block of docs/systemd.md, where nothing is set up; seen failing with exit 78."""
+    """The first blocks of docs/systemd.md, where nothing is set up: a start, a file of conf.d. Seen failing with 78."""
     machine.run("rm", "-rf", "/etc/sockd")
-    block = re.search(r"```console\n(.*?)```", PAGE.read_text(), re.DOTALL)[1]
-    steps = re.split(r"^[#$] ", block, flags=re.MULTILINE)[1:]
-    assert len(steps) >= 5
-    for step in steps:
-        command, _, said = step.partition("\n")
-        assert machine.run("sh", "-c", f"PATH=/usr/local/bin:$PATH; {command}") == said.strip(), command
+    page = PAGE.read_text().partition("## Passed sockets")[0]
+    followed = 0
+    for kind, block in re.findall(r"```(console|toml)\n(.*?)```", page, re.DOTALL):
+        if kind == "toml":
+            machine.write(block.partition("\n")[0].removeprefix("# "), block)
+            continue
+        for step in re.split(r"^[#$] ", block, flags=re.MULTILINE)[1:]:
+            command, _, said = step.partition("\n")
+            assert machine.run("sh", "-c", f"PATH=/usr/local/bin:$PATH; {command}") == said.strip(), command
+            followed += 1
+    assert followed >= 8
     machine.run("systemctl", "disable", "--now", "sockd.service")
+    machine.run("rm", "/etc/sockd/conf.d/echo.toml")
 
 
 def test_sockets_by_name_of_every_kind(machine, unit):
@@ -450,6 +456,72 @@ def test_a_credential_is_read_by_a_handler(machine, unit):
         toml=listen("tcp://127.0.0.1:7007", service="app:secret"), app=WHO,
     )  # fmt: skip
     assert machine.ask("tcp://127.0.0.1:7007", "token") == "open sesame"
+
+
+DOOR = """
+[daemon]
+control = "/run/sockd/control.sock"
+log = { level = "debug" }
+[[listen]]
+address = "tcp://127.0.0.1:7007"
+service = "door"
+[service.door]
+exec = ["/bin/sh", "-c", 'read said; [ "$said" = "$TOKEN" ] && echo open || echo shut']
+environment = ["PATH", "TOKEN=${credential:token}"]
+"""
+FIRST, SECOND = "open sesame", "mellon, friend"
+
+
+@pytest.mark.parametrize("who", ["", "dynamic-user"])
+def test_a_credential_of_the_configuration_is_used_and_not_shown(machine, unit, who):
+    """As docs/systemd.md has it: neither by status, plan, journal nor errors; a changed one comes with a restart."""
+    since = Since(machine)
+    drop_in = (DROP_INS / f"{who}.conf").read_text() if who else "[Service]\n"
+
+    def store(secret):
+        machine.write("/etc/credstore/token", secret + "\n")
+        machine.run("chmod", "600", "/etc/credstore/token")
+
+    def answers():
+        return [machine.ask("tcp://127.0.0.1:7007", word) for word in (FIRST, SECOND, "x")]
+
+    def ask(*words, check=True):
+        """Of sockctl: both outputs."""
+        return machine.run("sh", "-c", 'exec /usr/local/bin/sockctl "$@" 2>&1', "-", *words, check=check)
+
+    store(FIRST)
+    unit("sockd.service", drop_in=f"{drop_in}LoadCredential=token:/etc/credstore/token\n", toml=DOOR)
+    assert answers() == ["open", "shut", "shut"]
+    said = [ask("status"), ask("status", "--json"), ask("plan", "/etc/sockd/sockd.toml")]
+    assert said[-1] == "kept  tcp://127.0.0.1:7007  door"
+    given = "CREDENTIALS_DIRECTORY=/run/credentials/sockd.service"
+    said.append(machine.run("env", given, "/usr/local/bin/sockd", "-T", "-u", "nobody", "-c", "/etc/sockd/sockd.toml"))
+    assert "TOKEN=${credential:token}" in said[-1]
+    machine.write(
+        "/etc/sockd/sockd.toml", DOOR.replace("[service.door]", 'deny = ["${credential:token}"]\n[service.door]')
+    )
+    said += [ask("reload", check=False), machine.show("sockd.service", "StatusText"), ask("status")]
+    assert "sockd.toml:8: listen[0].deny[0]" in said[-3]
+    assert "${credential:token}" in said[-3]
+    machine.write("/etc/sockd/sockd.toml", DOOR)
+
+    store(SECOND)
+    said.append(ask("reload"))
+    assert answers() == ["open", "shut", "shut"]  # the manager passes what it has loaded at the start
+    ask("upgrade")
+    assert answers() == ["open", "shut", "shut"]
+    machine.run("systemctl", "restart", "sockd.service")
+    assert answers() == ["shut", "open", "shut"]
+    said += [*since.lines(), machine.run("systemctl", "status", "--no-pager", "--full", "sockd.service")]
+    assert len(said) > 20
+    assert [text for text in said if "sesame" in text or "mellon" in text] == []
+
+
+def test_a_credential_that_the_unit_does_not_load_is_named(machine, unit):
+    with pytest.raises(AssertionError):
+        unit("sockd.service", toml=DOOR)
+    assert machine.show("sockd.service", "ExecMainStatus") == "78"
+    assert "write LoadCredential=token:/path into the unit" in machine.journal("-u", "sockd.service", "-p", "err")
 
 
 def test_a_configuration_that_is_wrong_is_not_tried_again(machine, unit):

@@ -204,6 +204,24 @@ def test_a_file_out_of_reach_keeps_its_last_content(serve, tmp_path, open_path, 
     assert server.connect().line() == b"first\n"
 
 
+def test_a_plan_has_the_values_of_the_daemon(serve, tmp_path):
+    """Seen failing: sockctl looked in its own environment, where a unit's variables and credentials are not."""
+    sockctl = Sockctl(tmp_path)
+    (tmp_path / "credentials").mkdir()
+    (tmp_path / "credentials" / "banner").write_text("s3cret words\n")
+    text = f'[daemon]\ncontrol = "{sockctl.path}"\n{LISTEN.format("${THE_SERVICE}")}banner = "${{credential:banner}}"\n'
+    given = {"CREDENTIALS_DIRECTORY": str(tmp_path / "credentials"), "THE_SERVICE": "upper"}
+    serve(config=text, environment=given)
+    assert sockctl.ask("plan", "sockd.toml")["added"] == []
+    (tmp_path / "wrong.toml").write_text(text.replace("THE_SERVICE", "SERVICE") + 'deny = ["${credential:banner}"]\n')
+    done = sockctl.run("plan", "wrong.toml")
+    assert (done.returncode, "wrong.toml:5: listen[0].service: SERVICE is not set" in done.stderr) == (78, True), done
+    (tmp_path / "wrong.toml").write_text(text + 'deny = ["${credential:banner}"]\n')
+    done = sockctl.run("plan", "wrong.toml")
+    assert (done.returncode, "wrong.toml:7: listen[0].deny[0]: " in done.stderr) == (78, True), done
+    assert "s3cret" not in done.stderr
+
+
 @pytest.mark.parametrize("secret", ['with "quotes" and \\', "two\nlines", "it's", "long" * 40, "tab\tand \x7f"])
 def test_a_secret_is_not_in_errors_however_they_quote_and_cut_it(check, tmp_path, secret):
     """Seen failing with what was only compared as it is: quoted, and cut after 60 characters, it was shown."""

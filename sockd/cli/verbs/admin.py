@@ -32,6 +32,7 @@ from sockd.log.escape import printable
 from sockd.net.kernel import peer_credentials
 from sockd.settings.daemon import LogLevel
 from sockd.units import format_duration, parse_duration
+from sockd.values import replace
 from sockd.wire.control import (
     FOLLOWED,
     ControlError,
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from sockd.cli import render
     from sockd.config import load, substitute
     from sockd.files import trusted
+    from sockd.settings.daemon import DaemonSettings
     from sockd.wire.control import JsonObject
 else:
     render = lazily("sockd.cli.render")
@@ -228,10 +230,25 @@ def _import_handlers(path: str, text: str, file: str, environment: dict[str, str
     from sockd.services.handlers_path import look_in
 
     status = ask(path, ControlRequest("status"))
-    own = status.get("configuration") if isinstance(status, dict) else None
+    own, pid = (status.get("configuration"), status.get("pid")) if isinstance(status, dict) else (None, None)
     directory = os.path.dirname(own if isinstance(own, str) else os.path.abspath(file))
     look_in(directory)
-    plan(load.loads(text, name=file, directory=directory, environment=environment))
+    settings = load.loads(text, name=file, directory=directory, environment=environment)
+    if settings.daemon.user is None and isinstance(pid, int):
+        settings = replace(settings, daemon=_as_started(pid, settings.daemon))
+    plan(settings)
+
+
+def _as_started(pid: int, daemon: DaemonSettings) -> DaemonSettings:
+    """Name the user that a daemon was started as, such as User= of a unit: its programs are not those of this user."""
+    import psutil  # here, as above
+
+    try:
+        process = psutil.Process(pid)
+        uid, gid = process.uids().effective, process.gids().effective
+    except (psutil.Error, ValueError, OverflowError):  # gone, or no number of a process
+        return daemon
+    return daemon if uid == os.geteuid() else replace(daemon, user=str(uid), group=str(gid))
 
 
 def find_socket(given: str | None) -> str:
