@@ -24,7 +24,10 @@ PARTS = [  # of the extension alone
     Path("sockd/net/connection/exchange.c"),
     BUFFER / "types.c",
     Path("sockd/net/connection/serve.c"),
-    *(PROCESS / name for name in ("spawn.c", "last_words.h", "last_words.c", "stop_bound.c")),
+    *(
+        PROCESS / name
+        for name in ("spawn.c", "last_words.h", "last_words.c", "last_line.h", "last_line.c", "stop_bound.c")
+    ),
 ]
 HEADERS = [CSRC / name for name in ("sockbuf.h", "sockmux.h", "sockrelay.h")]
 SOURCES = sorted(path.name for path in CSRC.glob("*.c"))

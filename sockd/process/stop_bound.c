@@ -10,9 +10,9 @@
  *   The first TERM allows an orderly stop its time, the second one, an INT and a QUIT
  *   0.8 s.  Nothing takes the timer back: who ends before is not there any more.
  *
- *   When it fires, faulthandler dumps where every thread is, into a pipe; one line is
- *   made of that (last_words.c) and written where the log goes; and the process ends
- *   by the signal that asked for it.  All of that is safe within a signal handler.
+ *   When it fires, one more line is written where the log goes (last_line.c), and the
+ *   process ends by the signal that asked for it.  All of that is safe within a signal
+ *   handler.
  *
  *   A worker whose supervisor has died (sockd_stop_orphaned) lets go of the listening
  *   sockets by the same timer, for as long as one is open nobody else can bind.
@@ -25,13 +25,11 @@
  *   signal-safety(7), timer_create(2), sigaction(2), prctl(2), pid_namespaces(7)
  */
 #include <errno.h>
-#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/types.h>
 #include <time.h>
@@ -41,11 +39,9 @@
 #include <sys/syscall.h>
 #endif
 
-#include "last_words.h"
+#include "last_line.h"
 
 /* <cffi> */
-enum sockd_target { SOCKD_TARGET_NONE = 0, SOCKD_TARGET_STREAM = 1, SOCKD_TARGET_SOCKET = 2 };
-
 /* Begin, in the main thread; again in a process that was forked.  TERM, INT and QUIT have handlers of Python's.
  *
  * alarm, dumping, orphaned: our signals: that of the timer, that on which faulthandler dumps, and that for the
@@ -82,7 +78,7 @@ int32_t sockd_stop_set_target(int32_t fd, int32_t target, const sockd_template *
 int32_t sockd_stop_orphaned(const int32_t *sockets, int32_t count, int32_t other, int32_t parent, double patience);
 /* </cffi> */
 
-enum { TEXT_BYTES = 4000, LINE_BYTES = 4096, DUMP_BYTES = 32768, MOST_SOCKETS = 1024, MOST_CHILDREN = 4096 };
+enum { MOST_SOCKETS = 1024, MOST_CHILDREN = 4096 };
 
 static const int ASKING[] = {SIGTERM, SIGINT, SIGQUIT};
 static const int FAULTS[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT};
@@ -96,7 +92,7 @@ struct kept {
 
 static struct {
     pid_t owner;
-    int alarm, dumping, orphaned;
+    int alarm, orphaned;
     void (*volatile python[ASKING_COUNT])(int);
     volatile sig_atomic_t asked;     /* the last signal that did */
     volatile sig_atomic_t has_come;  /* whether a TERM has */
@@ -106,10 +102,6 @@ static struct {
     volatile double urgent, allowed;
     volatile int64_t end_at, let_go_at; /* by the monotonic clock, in nanoseconds; 0 for never */
     double patience;
-    int dump;
-    int target_fd, target;
-    sockd_template how;
-    char text[TEXT_BYTES];
     int other, kept_count;
     struct kept kept[MOST_SOCKETS];
     int child_count;
@@ -121,10 +113,10 @@ static struct {
 
 /* ---- time */
 
-static int64_t nanoseconds(clockid_t clock)
+static int64_t nanoseconds(void)
 {
     struct timespec now;
-    clock_gettime(clock, &now);
+    clock_gettime(CLOCK_MONOTONIC, &now);
     return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
@@ -141,7 +133,7 @@ static void set_timer(void)
 
 static int64_t from_now(double seconds)
 {
-    return nanoseconds(CLOCK_MONOTONIC) + (int64_t)(seconds * 1e9);
+    return nanoseconds() + (int64_t)(seconds * 1e9);
 }
 
 static void end_within(double seconds)
@@ -197,52 +189,6 @@ static void guard(void)
         sigaction(FAULTS[i], &action, NULL);
 }
 
-/* Have faulthandler write, if its handler is there; returns how much there is. */
-static int32_t dump_into(char *text, size_t room)
-{
-    struct sigaction found;
-    if (sigaction(bound.dumping, NULL, &found) < 0 || found.sa_handler == SIG_DFL || found.sa_handler == SIG_IGN)
-        return 0;
-    sigset_t one;
-    sigemptyset(&one);
-    sigaddset(&one, bound.dumping);
-    pthread_sigmask(SIG_UNBLOCK, &one, NULL);
-    raise(bound.dumping);
-    size_t used = 0;
-    while (used < room) {
-        ssize_t got = read(bound.dump, text + used, room - used); /* which does not wait */
-        if (got <= 0)
-            break;
-        used += (size_t)got;
-    }
-    return (int32_t)used;
-}
-
-/* Write, unless that would have to wait. */
-static void write_line(const char *line, size_t size)
-{
-    if (bound.target == SOCKD_TARGET_SOCKET) {
-        send(bound.target_fd, line, size, MSG_DONTWAIT | MSG_NOSIGNAL);
-        return;
-    }
-    struct pollfd one = {.fd = bound.target_fd, .events = POLLOUT};
-    if (poll(&one, 1, 0) == 1 && (one.revents & POLLOUT) && write(bound.target_fd, line, size) < 0)
-        return; /* there is no reader */
-}
-
-static void write_last_line(void)
-{
-    static char dump[DUMP_BYTES], line[LINE_BYTES];
-    if (bound.target == SOCKD_TARGET_NONE)
-        return;
-    int32_t dumped = dump_into(dump, sizeof dump);
-    int64_t now = nanoseconds(CLOCK_REALTIME) / 1000000;
-    int32_t size = sockd_last_words(&bound.how, dump, dumped, name_of(asked_for()), now, line, (int32_t)sizeof line);
-    if (bound.target == SOCKD_TARGET_STREAM && size > 0)
-        line[size - 1] = '\n'; /* also of one that was cut */
-    write_line(line, (size_t)size);
-}
-
 /* ---- signals */
 
 /* Put another descriptor in the place of the listening sockets that are open still: a number is not used anew. */
@@ -262,7 +208,7 @@ static void on_alarm(int number)
     int error = errno;
     if (getpid() != bound.owner)
         return;
-    int64_t now = nanoseconds(CLOCK_MONOTONIC);
+    int64_t now = nanoseconds();
     if (bound.let_go_at != 0 && now >= bound.let_go_at) {
         bound.let_go_at = 0;
         let_go();
@@ -277,7 +223,7 @@ static void on_alarm(int number)
     if (!bound.is_ending) {
         bound.is_ending = 1;
         guard();
-        write_last_line();
+        sockd_last_line_write(name_of(asked_for()));
     }
     end(asked_for());
 }
@@ -381,11 +327,10 @@ int32_t sockd_stop_begin(int32_t alarm, int32_t dumping, int32_t orphaned, int32
 {
     memset(&bound, 0, sizeof bound); /* of the parent, in a process that was forked */
     bound.alarm = alarm;
-    bound.dumping = dumping;
     bound.orphaned = orphaned;
-    bound.dump = dump;
     bound.urgent = urgent;
     bound.allowed = allowed;
+    sockd_last_line_begin(dumping, dump);
     if (make_timer(alarm) < 0)
         return -1;
     bound.owner = getpid();
@@ -464,16 +409,10 @@ int32_t sockd_stop_children(const int32_t *children, int32_t count)
 int32_t sockd_stop_set_target(int32_t fd, int32_t target, const sockd_template *how)
 {
     sigset_t before;
-    if (how->size < 0 || how->size > TEXT_BYTES)
-        return -1;
     hold(&before);
-    bound.target_fd = fd;
-    bound.target = target;
-    memcpy(bound.text, how->text, (size_t)how->size);
-    bound.how = *how;
-    bound.how.text = bound.text;
+    int32_t set = sockd_last_line_set(fd, target, how);
     restore_mask(&before);
-    return 0;
+    return set;
 }
 
 int32_t sockd_stop_orphaned(const int32_t *sockets, int32_t count, int32_t other, int32_t parent, double patience)
