@@ -97,17 +97,20 @@ class Close(Exception):
     """Raised by a handler: close this connection gracefully, after these last words.
 
     Args:
-        last_words: a last reply, framed like every other; None for none.
+        last_words: a last reply, framed like every other; None for none. With `Service(text=...)` it is text.
 
     Raises:
-        TypeError: last_words is neither bytes-like nor a record's tuple; raised in the handler, where the error is.
+        TypeError: last_words is no reply; raised in the handler, where the error is.
     """
 
-    def __init__(self, last_words: bytes | bytearray | memoryview | tuple[object, ...] | None = None) -> None:
-        if last_words is not None and not isinstance(last_words, (bytes, bytearray, memoryview, tuple)):
+    def __init__(self, last_words: bytes | bytearray | memoryview | str | tuple[object, ...] | None = None) -> None:
+        if last_words is not None and not isinstance(last_words, (bytes, bytearray, memoryview, str, tuple)):
             raise TypeError(f"last_words: expected a bytes-like object, not {type(last_words).__name__}")
         super().__init__(last_words)
-        self.last_words = last_words if last_words is None or isinstance(last_words, tuple) else bytes(last_words)
+        if isinstance(last_words, (bytearray, memoryview)):
+            last_words = bytes(last_words)
+        self.last_words: bytes | bytearray | memoryview | tuple[object, ...] | None
+        self.last_words = last_words  # type: ignore[assignment]  # text: a service of text encodes it
 
 
 def as_exception(error: BaseException) -> Exception:

@@ -35,11 +35,19 @@ def _columns() -> int:
         return DEFAULT_COLUMNS
 
 
+def _whole_number(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
+
+
 class Parser(argparse.ArgumentParser):
     """argparse, but an output that cannot be written is an error."""
 
     def __init__(self, **about: Any) -> None:  # noqa: ANN401 - what a later Python adds
         super().__init__(**{"formatter_class": _formatter, **about})
+        self.register("type", int, _whole_number)
 
     def _print_message(self, message: str, file: SupportsWrite[str] | None = None) -> None:
         if message:

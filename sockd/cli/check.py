@@ -67,7 +67,7 @@ def _check(source: Source) -> int:
         check_directory(daemon.chroot)
     if found := [*conflicts(plans)]:
         raise ConfigurationError("\n".join(f"{source.name}: {text}" for text in found))
-    notes = [*_port_notes(plans), *_unreadable(daemon)]
+    notes = [*_port_notes(plans), *_missing_directories(plans, daemon), *_unreadable(daemon)]
     if daemon.user is None and source.check is not None and os.geteuid() == 0:
         notes.append(
             'daemon.user is not set, so sockd refuses to start as root; write user = "nobody" or user = "root"'
@@ -89,6 +89,16 @@ def _unreadable(daemon: DaemonSettings) -> Iterator[str]:
     for path in authors_files():
         if reason := why_unreadable(path, account):
             yield f"{path}: {reason}; the daemon serves as {account.user} and cannot import it at a reload"
+
+
+def _missing_directories(plans: Iterable[ListenerPlan], daemon: DaemonSettings) -> Iterator[str]:
+    """Report directories that a start needs; a service manager may make them at a start (RuntimeDirectory=)."""
+    paths = {"daemon.control": daemon.control, "daemon.pidfile": daemon.pidfile, "daemon.log.to": daemon.log.to}
+    paths |= {str(address): address.path for one in plans for address in one.addresses}
+    for place, path in paths.items():
+        parent = os.path.dirname(path or "")
+        if parent.startswith(os.sep) and not os.path.isdir(parent):
+            yield f"{place}: {parent} does not exist, and a start needs it; create it: install -d -m 755 {parent}"
 
 
 def _port_notes(plans: Iterable[ListenerPlan]) -> Iterator[str]:

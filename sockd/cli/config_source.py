@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from sockd.config.command_line import from_command_line
 from sockd.config.include import included_paths
-from sockd.config.load import MAX_FILE_BYTES, find, load, loads
+from sockd.config.load import LOCAL_FILE, MAX_FILE_BYTES, find, load, loads
 from sockd.errors import ConfigurationError, fault
 from sockd.files.kept_directory import KeptDirectory, current_directory
 from sockd.lazy import pathlib, tempfile
@@ -97,6 +97,8 @@ def read_source(options: Options) -> Source:
     settings = over(base, None)
     services = known_services() if settings.daemon.chroot else None
     name = path if path else "the command line" if options.listen else EXAMPLE
+    if name == EXAMPLE and os.path.lexists(LOCAL_FILE):  # it was not found: this is root
+        name = f"{EXAMPLE} (root reads ./{LOCAL_FILE} only if it is named: -c {LOCAL_FILE})"
     if read is None or directory is None:
         return Source(settings, name, None, None, None)
 

@@ -85,7 +85,7 @@ def start(options: Options, reporting: Callable[[Callable[[], int]], int]) -> in
 
         context = replace(common, ready=ready, let_go=let_go, trace=options.trace, signals=signals)
         return _serve(source, context)
-    if source.name == EXAMPLE:
+    if source.name.startswith(EXAMPLE):
         *others, last = candidates()
         files = (
             f"neither {others[0]} nor {last} exists"

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import sys
 from functools import partial
@@ -46,7 +47,12 @@ def _what_was_meant(word: str, options: Iterable[str]) -> str:
         return f"{word}: did you mean --config {word}?"
     if word in VERBS:
         return f"{word}: did you mean sockctl {word}?"
-    near = nearest(word.partition("=")[0], options) if word.startswith("-") else ""
+    if word.endswith(".py"):
+        listen = f"--listen tcp://{config_source.EXAMPLE_ADDRESS}={os.path.basename(word).removesuffix('.py')}:FUNCTION"
+        return f"{word}: a service needs an address; did you mean {listen}?"
+    if not word.startswith("-"):
+        return f"{word}: sockd has no verbs; it starts a daemon by its options, and sockctl talks to one"
+    near = nearest(word.partition("=")[0], options)
     return f"{word}: no such option; did you mean {near}?" if near else ""
 
 

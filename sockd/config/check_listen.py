@@ -176,7 +176,8 @@ def why_not_service(name: str, tables: Iterable[str]) -> str:
     module, dot, attribute = name.rpartition(".")
     if dot and not nearest(name, known):
         return f"is not a service; did you mean {quote(f'{module}:{attribute}')}? (a handler is module:attribute)"
-    return f"is not a service; known: {', '.join(known)}{suggest(name, known)}"
+    meant = suggest(name, known) or '; a handler is module:attribute, such as "app:greet"'
+    return f"is not a service; known: {', '.join(known)}{meant}"
 
 
 MAX_ALPN_BYTES = 255

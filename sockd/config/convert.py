@@ -280,7 +280,10 @@ def _read_scalar(hint: object, about: About, raw: object, path: KeyPath, problem
     what, meant, near = reason.rpartition("; did you mean")
     text = f"{show(raw)} {what or near}; allowed: {allowed(hint, about)}{meant}{near if meant else ''}"
     if isinstance(raw, str) and get_origin(hint) is tuple:
-        text = f"{show(raw)} {what or near}; write {path[-1]} = [{quote(raw)}]"
+        words = raw.split() if path[-1] == "exec" else [raw]
+        text = f"{show(raw)} {what or near}; write {path[-1]} = [{', '.join(map(quote, words))}]"
+    elif hint is str and reason.endswith((_KINDS[int], _KINDS[float])):
+        text += ", in quotes"
     problems.append(Problem(path, text, raw))
     return _WRONG
 
@@ -315,7 +318,8 @@ def _out_of_range(value: object, about: About) -> str:
 def _unknown_key(kind: type, key: str, known: list[str]) -> str:
     homes = [header for other, header in _HEADERS.items() if other is not kind and key in field_types(other)]
     if homes:
-        return f"unknown key; {quote_key(key)} belongs to {homes[0]}"
+        where = "the top of the file, before all tables" if homes[0] == _HEADERS[Settings] else homes[0]
+        return f"unknown key; {quote_key(key)} belongs to {where}"
     near = suggest(key, known)
     if near:
         return f"unknown key{near}"

@@ -25,7 +25,7 @@ _FLAGS = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NOCTTY | os.O_NONBLOCK
 _HINTS = {
     errno.EACCES: "the user that the daemon serves as must be able to write it (logrotate: create 0640 USER GROUP)",
     errno.ELOOP: "it is a symbolic link, which is not followed, because others may change it; name the file itself",
-    errno.ENOENT: "its directory does not exist",
+    errno.ENOENT: "its directory does not exist; create it: install -d -m 755 {directory}",
     errno.ENXIO: "it is a FIFO without a reader, or a socket; name a file",
     errno.EISDIR: "it is a directory; name a file in it",
 }
@@ -105,7 +105,7 @@ class AppendFile:
     def _unusable(self, error: OSError) -> SockdError:
         cause = fault(error, f"{self._place}: {self.path}")
         hint = _HINTS.get(error.errno or 0)
-        return type(cause)(f"{cause}; {hint}") if hint else cause
+        return type(cause)(f"{cause}; {hint.format(directory=os.path.dirname(self.path))}") if hint else cause
 
     def fileno(self) -> int:
         """Return its descriptor; another one after reopen()."""

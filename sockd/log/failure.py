@@ -29,6 +29,8 @@ def error_info(error: BaseException) -> ErrorInfo:
     while trace is not None and trace.tb_frame.f_code.co_filename.startswith(OURS):
         trace = trace.tb_next
     is_judged = issubclass(type(error), TypeError | ValueError)  # isinstance() asks the error's own __class__
+    if trace is None and is_judged:
+        error.__suppress_context__ = True  # such as a Close whose last words are no reply
     return type(error), error, trace if trace is not None or is_judged else error.__traceback__
 
 

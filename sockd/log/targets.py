@@ -167,7 +167,7 @@ class _SocketHandler(Lossy):
             self._socket.connect(path)
         except OSError as error:
             self._socket.close()
-            text = f"daemon.log.to: {name}: {fault(error, path)}; is it running? A file is log.to = {_FILE_EXAMPLE}"
+            text = f"daemon.log.to: {name}: {fault(error, path)}; is it running? To log to a file: log = {_TO_FILE}"
             raise SystemFault(text) from None
 
     def deliver(self, data: bytes) -> None:
@@ -315,7 +315,7 @@ class JournalHandler(_SocketHandler):
             os.close(fd)
 
 
-_FILE_EXAMPLE = '"/var/log/sockd.log"'
+_TO_FILE = '{ to = "/var/log/sockd.log" }'
 
 
 def _field_name(key: object) -> str:

@@ -156,8 +156,8 @@ def wanted(user: str | None, group: str | None, chroot: str | None, *, root_may_
     """
     root = os.geteuid() == 0
     if user is None and root and not root_may_stay:
-        text = 'started as root without a user to switch to; write user = "nobody", or user = "root" to stay root'
-        raise ConfigurationError(f"daemon.user: {text}")
+        text = 'started as root without a user to switch to; write user = "nobody" into [daemon], or give --user nobody'
+        raise ConfigurationError(f"daemon.user: {text}; root as the user stays root")
     if chroot is not None:
         check_directory(chroot)
         if not root:

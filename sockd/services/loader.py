@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import importlib
 import os
+import sys
 import traceback
 from contextlib import suppress
 from typing import TYPE_CHECKING, cast
@@ -19,6 +20,7 @@ from sockd.lazy import difflib, inspect
 from sockd.services import handlers_path
 from sockd.services.api import Protocol, Service, is_async
 from sockd.services.handlers.adapters import ProtocolFactory, frame_method, wants_bytes
+from sockd.text import suggest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from sockd.services.api import AnyService, LineFunction, SessionFunction
 
 FORMS = "a handler is a function from line to reply, a coroutine function, a protocol class or a sockd.Service"
+OURS = os.path.dirname(os.path.dirname(__file__)) + os.sep
 PROTOCOL_METHODS = ("data_received", "frame_received", "line_received", "buffer_updated", "datagram_received")
 STANDARD_LIBRARY = os.path.dirname(os.__file__) + os.sep
 
@@ -78,7 +81,13 @@ def _not_there(module: str) -> str:
         return f"no module {module!r} is installed, and {directory}, the path of handlers, is not a directory"
     if directory and not os.access(directory, os.R_OK | os.X_OK):
         return f"no module {module!r} can be read: {directory} is closed to uid {os.geteuid()}"
-    return f"no module {module!r} in {directory or 'the current directory'} or among the installed packages"
+    text = f"no module {module!r} in {directory or 'the current directory'} or among the installed packages"
+    if module.endswith(".py"):
+        return f"{text}; write {module.removesuffix('.py')!r}, without .py"
+    with suppress(OSError):
+        names = [name.removesuffix(".py") for name in os.listdir(directory or os.curdir) if name.endswith(".py")]
+        text += suggest(module, names)
+    return text
 
 
 def describe_error(error: BaseException) -> str:
@@ -89,10 +98,12 @@ def describe_error(error: BaseException) -> str:
     if issubclass(type(error), SyntaxError):  # isinstance() alone would ask the exception, which is its author's too
         assert isinstance(error, SyntaxError)
         return f"{error.filename}:{error.lineno}: {type(error).__name__}: {error.msg}"
+    if issubclass(type(error), ModuleNotFoundError):
+        said += f"; this is {sys.executable}, which needs that package"
     frames = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
-        if not frame.filename.startswith("<frozen") and frame.filename not in (__file__, importlib.__file__)
+        if not frame.filename.startswith(("<frozen", OURS)) and frame.filename != importlib.__file__
     ]
     place = next(
         (frame for frame in reversed(frames) if not _is_pythons(frame.filename)), frames[-1] if frames else None
@@ -155,8 +166,31 @@ def as_service(found: object, text: str) -> AnyService:
 
 
 def _check_class(kind: type, text: str) -> None:
+    if misspelt := _misspelt(kind):
+        raise HandlerError(f"{text}: class {kind.__name__} has {misspelt[0]}; did you mean {misspelt[1]}?")
     if not frame_method(kind) and not hasattr(kind, "datagram_received"):
         raise HandlerError(f"{text}: class {kind.__name__} has none of {', '.join(PROTOCOL_METHODS)}; {FORMS}")
+    try:
+        signature = inspect.signature(kind)
+    except (TypeError, ValueError):
+        return  # of C
+    try:
+        signature.bind()
+    except TypeError as error:
+        raise HandlerError(
+            f"{text}: class {kind.__name__}{signature} is made without arguments for each connection, and this fails: "
+            f"{error}; name a function without parameters that makes one"
+        ) from None
+
+
+def _misspelt(kind: type) -> tuple[str, str] | None:
+    """Return a method that looks like one that takes input, where the class has not that one; and what was meant."""
+    for name in vars(kind):
+        for meant in difflib.get_close_matches(name, PROTOCOL_METHODS, 1, 0.85):
+            own = getattr(getattr(kind, meant, None), "__module__", "asyncio")
+            if name != meant and own.partition(".")[0] in ("asyncio", "sockd"):
+                return name, meant
+    return None
 
 
 def _a(found: object) -> str:
@@ -240,8 +274,9 @@ def wants_connection(function: object, text: str) -> bool:
         HandlerError: it has other arguments, or is a coroutine function.
     """
     assert callable(function)
-    if inspect.isasyncgenfunction(function):
-        raise HandlerError(f"{text} is an asynchronous generator, which has no reply to return; {FORMS}")
+    if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
+        kind = "an asynchronous generator" if inspect.isasyncgenfunction(function) else "a generator"
+        raise HandlerError(f"{text} is {kind}, which has no reply to return; write return in place of yield; {FORMS}")
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):

@@ -7,6 +7,7 @@ The words before: `unrecognized arguments`, `list of texts`, `log = { level = ..
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 
@@ -36,7 +37,8 @@ MEANT = {
     "sockd.toml": "sockd.toml: did you mean --config sockd.toml?",
     "status": "status: did you mean sockctl status?",
     "--confg=x": "--confg=x: no such option; did you mean --config?",
-    "nothing": "unrecognized arguments: nothing",
+    "app.py": "app.py: a service needs an address; did you mean --listen tcp://127.0.0.1:7007=app:FUNCTION?",
+    "start": "start: sockd has no verbs; it starts a daemon by its options, and sockctl talks to one",
 }
 
 
@@ -53,6 +55,10 @@ def test_what_was_meant(word):
         ('[daemon]\nlog = "/var/log/x"\n' + LISTEN, 'write log = { to = "/var/log/x" }'),
         ('[daemon]\nlog = "debug"\n' + LISTEN, 'write log = { level = "info" }'),
         (LISTEN + '[service.x]\nexec = "/bin/cat"\n', '"/bin/cat" is text; write exec = ["/bin/cat"]'),
+        (LISTEN + '[service.x]\nexec = "/bin/cat -n"\n', 'write exec = ["/bin/cat", "-n"]'),
+        (LISTEN + "mode = 660\n", "660 is an integer; allowed: text, in quotes"),
+        (f'[daemon]\ninclude = ["a"]\n{LISTEN}', "include belongs to the top of the file, before all tables"),
+        (LISTEN.replace("upper", "app"), 'metrics; a handler is module:attribute, such as "app:greet"'),
         (LISTEN + 'allow = "127.0.0.1"\n', '"127.0.0.1" is text; write allow = ["127.0.0.1"]'),
     ],
 )
@@ -61,6 +67,79 @@ def test_what_to_write(tmp_path, text, words):
     done = sockd("--check", "-c", tmp_path / "sockd.toml")
     assert done.returncode == 78
     assert words in done.stderr
+
+
+HANDLERS = {
+    "def greet(line):\n    yield line": "is a generator, which has no reply to return; write return in place of yield",
+    "class greet:\n    def __init__(self, name): pass\n    def line_received(self, line): pass": (
+        "class greet(name) is made without arguments for each connection, and this fails: missing a required argument: "
+        "'name'; name a function without parameters that makes one"
+    ),
+    "import asyncio\nclass greet(asyncio.Protocol):\n    def data_recieved(self, data): pass": (
+        "class greet has data_recieved; did you mean data_received?"
+    ),
+    'import sockd\ngreet = sockd.Service(framing="line")': "app.py:2: ValueError: a service needs one of sockd's",
+    "import requestz": "app.py:1: ModuleNotFoundError: No module named 'requestz'; this is /",
+}
+
+
+@pytest.mark.parametrize("text", HANDLERS)
+def test_a_handler_that_is_none(tmp_path, text):
+    """Seen failing: the first three were served, and answered nothing; the fourth blamed a line of sockd."""
+    (tmp_path / "app.py").write_text(f"{text}\n")
+    done = sockd("--check", "--listen", "tcp://127.0.0.1:0=app:greet", cwd=tmp_path)
+    assert (done.returncode, "Traceback" in done.stderr) == (78, False)
+    assert HANDLERS[text] in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("handler", "words"),
+    [
+        ("ap:greet", "no module 'ap' in {} or among the installed packages; did you mean \"app\"?"),
+        ("app.py:greet", "no module 'app.py' in {} or among the installed packages; write 'app', without .py"),
+        ("app:grete", "app.py has no 'grete'; did you mean 'greet'?"),
+    ],
+)
+def test_a_handler_that_is_misspelt(tmp_path, handler, words):
+    (tmp_path / "app.py").write_text("def greet(line): return line\n")
+    done = sockd("--check", "--listen", f"tcp://127.0.0.1:0={handler}", cwd=tmp_path)
+    assert (done.returncode, words.format(tmp_path) in done.stderr) == (78, True), done.stderr
+
+
+def test_a_check_notes_directories_that_a_start_needs(tmp_path):
+    """Seen failing: "configuration OK", and the start failed."""
+    none = tmp_path / "none"
+    text = f'[daemon]\nuser = "root"\ncontrol = "{none}/c.sock"\nlog = {{ to = "{none}/log" }}\n'
+    (tmp_path / "sockd.toml").write_text(text + LISTEN.replace("tcp://127.0.0.1:0", f"unix:{none}/s"))
+    done = sockd("--check", "-c", "sockd.toml", cwd=tmp_path)
+    note = f": {none} does not exist, and a start needs it; create it: install -d -m 755 {none}\n"
+    assert done.returncode == 0
+    for place in ("daemon.control", "daemon.log.to", f"unix:{none}/s"):
+        assert f"sockd: sockd.toml: note: {place}{note}" in done.stderr
+
+
+def test_root_is_told_of_a_file_that_it_does_not_read(tmp_path):
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    (tmp_path / "sockd.toml").write_text(LISTEN)
+    if not os.path.exists("/etc/sockd/sockd.toml"):
+        done = sockd("--check", cwd=tmp_path)
+        assert "(root reads ./sockd.toml only if it is named: -c sockd.toml): configuration OK" in done.stderr
+
+
+def test_a_control_socket_that_is_none(tmp_path):
+    (tmp_path / "file").touch()
+    done = subprocess.run(
+        [_script("sockctl"), "--control", tmp_path / "file", "status"], capture_output=True, text=True, timeout=LIMIT_S
+    )
+    assert (done.returncode, "it is no socket; --control is the path" in done.stderr) == (71, True), done.stderr
+
+
+def test_a_number_that_is_none():
+    """Before: invalid int value."""
+    words = [_script("sockctl"), "close", "abc"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=LIMIT_S)
+    assert (done.returncode, "argument ID: 'abc' is not a whole number" in done.stderr) == (64, True), done.stderr
 
 
 def test_a_note_names_what_it_is_about(certificates, tmp_path):

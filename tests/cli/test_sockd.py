@@ -58,7 +58,7 @@ def test_help_names_every_option(run):
         (["-f", "-l", "tcp://127.0.0.1:0=upper", "--pidfile", "pid"], '--pidfile "pid" is not an absolute path'),
         (["-f", "-l", "tcp://127.0.0.1:0=upper", "--user", ""], '--user "" is not a valid user'),
         (["--no-such-option"], "unrecognized arguments: --no-such-option"),
-        (["-f", "word"], "unrecognized arguments: word"),
+        (["-f", "word"], "word: sockd has no verbs"),
         (["--fore"], "--fore"),
         (["-c"], "expected one argument"),
         (["-f", "-l", "tcp://127.0.0.1:70000=upper"], "70000"),

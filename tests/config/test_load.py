@@ -418,7 +418,7 @@ WRONG = [
     (
         "integer for an address",
         '[[listen]]\naddress = 7000\nservice = "upper"\n',
-        ":2: listen[0].address: 7000 is an integer; allowed: text",
+        ":2: listen[0].address: 7000 is an integer; allowed: text, in quotes",
     ),
     (
         "text for a list",
@@ -428,7 +428,7 @@ WRONG = [
     (
         "integer in a list",
         '[[listen]]\naddresses = [7000]\nservice = "upper"\n',
-        ":2: listen[0].addresses[0]: 7000 is an integer; allowed: text",
+        ":2: listen[0].addresses[0]: 7000 is an integer; allowed: text, in quotes",
     ),
     (
         "not a multiplexer",

@@ -172,7 +172,7 @@ def test_a_line_too_long_for_syslog_is_cut(keeper):
 
 
 def test_no_syslog_is_told_with_the_remedy(tmp_path):
-    with pytest.raises(SystemFault, match=r"is it running\? A file is log.to = "):
+    with pytest.raises(SystemFault, match=r"is it running\? To log to a file: log = \{ to = "):
         SyslogHandler(str(tmp_path / "none"))
 
 

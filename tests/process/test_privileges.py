@@ -206,7 +206,8 @@ def test_root_without_a_user_is_refused(tmp_path, sockd_script, foreground):
     words = [sockd_script, "-c", "sockd.toml", *(["--foreground"] if foreground else [])]
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=30)
     assert done.returncode == 78
-    assert 'daemon.user: started as root without a user to switch to; write user = "nobody"' in done.stderr
+    said = 'daemon.user: started as root without a user to switch to; write user = "nobody" into [daemon], or give'
+    assert said in done.stderr
 
 
 def test_root_may_try_in_the_foreground(tmp_path, sockd_script):

@@ -190,7 +190,7 @@ sockd.Service(framing=sockd.Record("!I"), text="utf-8")
 sockd.Service().startup(lambda one: one)
 
 # w36
-last_words = sockd.Close("text")
+last_words = sockd.Close(7)
 
 # w37
 sockd.Servce()

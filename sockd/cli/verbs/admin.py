@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import os
 import socket
+import stat
 import sys
 import time
 from contextlib import contextmanager, suppress
@@ -315,6 +316,8 @@ def _exchange(
         raise PermissionFault(f"{fault(error, path)}; {remedy}") from None
     except OSError as error:
         remedy = 'is it running, with [daemon] control = "..."? use --control for another socket'
+        if os.path.exists(path) and not stat.S_ISSOCK(os.stat(path).st_mode):
+            remedy = "it is no socket; --control is the path that [daemon] control names"
         cause = fault(error, path)
         raise type(cause)(f"{cause}; {remedy}") from None
     except ControlError as error:

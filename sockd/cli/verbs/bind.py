@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import shutil
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, NoReturn
 
@@ -96,9 +97,10 @@ def _execute(program: Sequence[str], opened: Sequence[tuple[str, ServerSocket]],
     try:
         os.execvpe(program[0], list(program), environment)  # noqa: S606 - no shell is what is wanted
     except OSError as error:
-        missing = error.errno == errno.ENOENT
-        cause = fault(error, f"bind: {program[0]}")
-        if missing:
+        is_missing = os.sep not in program[0] and shutil.which(program[0]) is None  # EACCES: of a directory of PATH
+        failure = FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)) if is_missing else error
+        cause = fault(failure, f"bind: {program[0]}")
+        if failure.errno == errno.ENOENT:
             cause = type(cause)(f"{cause}; the program is looked up in PATH after privileges were dropped")
         raise cause from None
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from array import array
 from functools import cached_property
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
 from sockd._sockbuf import ffi, lib
@@ -44,6 +45,8 @@ def _suggest_remedy(reply: object) -> str:
     """Say what is meant, most likely."""
     if isinstance(reply, str):
         return '; encode it, or have str everywhere: sockd.Service(text="utf-8")'
+    if isinstance(reply, CoroutineType):
+        reply.close()  # or Python warns that nobody has awaited it
     if hasattr(reply, "__await__"):
         return "; it is to be awaited: write async def, or have a decorator use functools.wraps"
     if isinstance(reply, (list, tuple)):

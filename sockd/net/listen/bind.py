@@ -40,7 +40,7 @@ NOT_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)  # an IPv6 address of a hos
 HINTS = {
     errno.EADDRNOTAVAIL: "no interface of this host has it",
     errno.EAFNOSUPPORT: "this host does not have this address family",
-    errno.ENOENT: "its directory does not exist",
+    errno.ENOENT: "its directory does not exist; create it: install -d -m 755 {directory}",
     errno.ENOTDIR: "its directory is not a directory",
 }
 
@@ -272,7 +272,8 @@ def explain(error: OSError, endpoint: Endpoint) -> SockdError:
         return SystemFault(f"{cause}; {describe_holder(endpoint)}")
     if code == errno.EACCES and 0 < endpoint.port < 1024:
         return type(cause)(f"{cause}; ports below 1024 need root or CAP_NET_BIND_SERVICE (capabilities(7))")
-    return type(cause)(f"{cause}; {HINTS[code]}") if code in HINTS else cause
+    hint = HINTS.get(code, "").format(directory=os.path.dirname(str(endpoint).partition(":")[2]))
+    return type(cause)(f"{cause}; {hint}") if hint else cause
 
 
 def bind_problem(address: Address, settings: ListenSettings) -> str:

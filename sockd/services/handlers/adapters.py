@@ -88,7 +88,11 @@ class ProtocolAdapter:
         self._protocol = protocol
         name = frame_method(protocol)
         if not name:
-            raise TypeError(f"{type(protocol).__name__} has no frame_received, line_received or data_received")
+            kind = type(protocol).__name__
+            raise TypeError(
+                f"a handler without a parameter makes objects with frame_received, line_received or data_received, and "
+                f"this one returned {kind}; to answer a line, write def f(line)"
+            )
         self.frame: Callable[..., None] = self._fill if name == "get_buffer" else getattr(protocol, name)
         # the others are called once or seldom, and looked up then
 

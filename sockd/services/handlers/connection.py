@@ -75,7 +75,8 @@ class PerConnectionHandler(ConnectionEvents):
         try:
             receiver, protocol = self._factory.make()
         except BaseException as error:
-            event = {"service": self._service, "at": user_line(error)}
+            at = user_line(error, self._factory.make)
+            event = {"service": self._service, "peer": connection.peer, "at": at}
             logger.error("handler failed", exc_info=error_info(error), extra={"event": event})
             self._set.shut(id, CloseReason.HANDLER_ERROR)
             return
@@ -118,7 +119,8 @@ class PerConnectionHandler(ConnectionEvents):
             connection.service, connection.handler = self._service, self.handler
             connection.restore(receiver, protocol, msgspec.convert(snapshot, Snapshot))
         except BaseException as error:
-            event = {"service": self._service, "at": user_line(error)}
+            at = user_line(error, self._factory.make)
+            event = {"service": self._service, "peer": connection.peer, "at": at}
             logger.error("handler failed", exc_info=error_info(error), extra={"event": event})
             connection.leave()
             return False

@@ -7,6 +7,7 @@ each shows what passes.
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING
 
 from sockd.lazy import lazily
@@ -56,6 +57,7 @@ def protocol_handler(
     """Serve each connection by an object of its own."""
     make_receiver = protocol.make_receiver if isinstance(protocol, TextFactory) else ProtocolAdapter
 
+    @functools.wraps(getattr(protocol, "make", protocol), assigned=(), updated=())  # a failure is at its definition
     def make() -> tuple[ProtocolAdapter, object]:
         made = protocol()
         return make_receiver(made), made

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any
 
+from sockd.errors import Close
 from sockd.lazy import inspect
 from sockd.services.handlers.adapters import ProtocolAdapter
 
@@ -26,12 +27,20 @@ def _encoded(reply: Reply | str, encoding: str) -> Reply:
     return reply.encode(encoding) if isinstance(reply, str) else reply
 
 
+def _encode_last_words(close: Close, encoding: str) -> Close:
+    close.last_words = _encoded(close.last_words, encoding)
+    return close
+
+
 def text_function(on_text: OnText, encoding: str) -> Callable[..., Reply]:
     """Wrap a function that answers a frame of text; what follows the frame is passed on."""
 
     @functools.wraps(on_text)
     def on_bytes(frame: bytes, *more: object) -> Reply:
-        return _encoded(on_text(frame.decode(encoding), *more), encoding)
+        try:
+            return _encoded(on_text(frame.decode(encoding), *more), encoding)
+        except Close as close:
+            raise _encode_last_words(close, encoding)  # noqa: B904 - it is the same one
 
     return on_bytes
 
@@ -41,8 +50,11 @@ def text_coroutine(on_text: OnText, encoding: str) -> OnText:
 
     @functools.wraps(on_text)
     async def on_bytes(frame: bytes, *more: object) -> Reply:
-        returned = on_text(frame.decode(encoding), *more)
-        return _encoded(await returned if inspect.isawaitable(returned) else returned, encoding)
+        try:
+            returned = on_text(frame.decode(encoding), *more)
+            return _encoded(await returned if inspect.isawaitable(returned) else returned, encoding)
+        except Close as close:
+            raise _encode_last_words(close, encoding)  # noqa: B904 - it is the same one
 
     return on_bytes
 
@@ -52,7 +64,10 @@ def text_batch(on_texts: OnText, encoding: str) -> Callable[[list[bytes]], Batch
 
     @functools.wraps(on_texts)
     def on_bytes(frames: list[bytes]) -> BatchReply:
-        replies = on_texts([frame.decode(encoding) for frame in frames])
+        try:
+            replies = on_texts([frame.decode(encoding) for frame in frames])
+        except Close as close:
+            raise _encode_last_words(close, encoding)  # noqa: B904 - it is the same one
         if isinstance(replies, list):
             return [_encoded(one, encoding) for one in replies]
         return _encoded(replies, encoding)

@@ -39,7 +39,7 @@ REFUSED_REPLIES = re.compile(
             "handler returned", "last_words: expected", "replies to", "PayloadError", r"struct\.error", "not a sockd",
             "expected a bytes-like", "must be bytes-like", "a bytes-like object is required", "data argument must be",
             "released memoryview", "memoryview: ", "memoryview assignment: ", "BufferError", "read-only",
-            "has no frame_received",
+            "makes objects with frame_received",
             r"get_buffer\(\) returned", "surrogates not allowed", "UnicodeDecodeError", "cannot be a frame",
             "cannot frame a stream", r"start_tls\(\)", "not in plain text", r"write\(\) after write_eof",
             "NotImplemented", "StopIteration", r"__len__\(\) should return", "its traceback cannot be printed",

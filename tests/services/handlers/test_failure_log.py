@@ -34,6 +34,8 @@ def number(line): return 5
 def lines(line): return [b"a", b"b"]
 def forgotten(line): return forgotten_too()
 async def forgotten_too(): return b"x"
+def factory(): return b"x"
+def goodbye(line): raise sockd.Close("bye")
 strict = sockd.Service(framing=sockd.StrictLine(100))
 @strict.frame
 def two_lines(line): return b"a\\r\\nb"
@@ -50,6 +52,8 @@ RETURNED = {
     "number": ("def number", 'b"%d" % number'),
     "lines": ("def lines", r'b"\n".join(...)'),
     "forgotten": ("def forgotten(", "functools.wraps"),
+    "factory": ("def factory", "to answer a line, write def f(line)"),
+    "goodbye": ("def goodbye", 'sockd.Service(text="utf-8")'),
 }
 
 

@@ -270,6 +270,39 @@ def test_text_for_a_line_protocol():
     assert peer.close_reason is CloseReason.HANDLER_ERROR
 
 
+def function(line):
+    raise sockd.Close(f"bye {line}")
+
+
+def with_connection(line, connection):
+    raise sockd.Close(f"bye {line}")
+
+
+async def later(line):
+    raise sockd.Close(f"bye {line}")
+
+
+def batch(lines):
+    raise sockd.Close(f"bye {lines[0]}")
+
+
+class Lines(sockd.LineProtocol):
+    def line_received(self, line):
+        raise sockd.Close(f"bye {line}")
+
+
+@pytest.mark.parametrize("handler", [function, with_connection, later, batch, Lines])
+def test_last_words_are_text_too(handler):
+    """Seen failing: a service of text had to close with bytes."""
+    service = sockd.Service(text="utf-8")
+    put = {batch: service.frames, Lines: service.connect}.get(handler, service.frame)
+    put(handler)
+    with testing.connect(service) as peer:
+        peer.send("grüße\n".encode())
+        peer.run(0.1)
+        assert (peer.received(), peer.close_reason) == ("bye grüße\n".encode(), CloseReason.CLOSED)
+
+
 # ---- testing, TLS
 
 
