@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
 Value: TypeAlias = str | int | float | bool | list[str] | dict[str, str | int | list[str]]
 Table: TypeAlias = dict[str, Value]
@@ -97,8 +97,14 @@ class Host:
         access_rule: place of the first rule of hosts_access(5); empty when there is none.
         has_groups: whether a user has supplementary groups.
         find_program: gives the path of a program that is named without one, by PATH.
+        addresses: gives the numeric addresses of a name; none where it does not resolve.
+        port: gives the port of a service and protocol in /etc/services; None where there is none, 0 if nobody knows.
+        has_file: whether there is a file of a path.
     """
 
     access_rule: str
     has_groups: Callable[[str], bool] = lambda user: False
     find_program: Callable[[str], str | None] = lambda name: None
+    addresses: Callable[[str], Sequence[str]] = lambda name: (name,)
+    port: Callable[[str, str], int | None] = lambda name, protocol: 0
+    has_file: Callable[[str], bool] = lambda path: True

@@ -12,15 +12,18 @@ import re
 from typing import TYPE_CHECKING
 
 from sockd.settings.hours import DAY_MINUTES, DailyHours
-from sockd.settings.networks import ClientName, read_client
+from sockd.settings.networks import ClientName, mapped, read_client
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from sockd.settings.networks import Client, Network
 
+_TIME = re.compile(r"0*(\d{1,2}):0*(\d{1,2})-0*(\d{1,2}):0*(\d{1,2})")
 _FACTORED = re.compile(r"(?P<head>(?:\d{1,3}\.){0,3})\{(?P<parts>\d{1,3}(?:,\d{1,3})*)\}")
 _PARTS = 4  # of an IPv4 address
+MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")
+"""IPv4 clients of an IPv6 socket (RFC 4291)."""
 
 
 def networks(text: str) -> list[Network]:
@@ -37,12 +40,23 @@ def networks(text: str) -> list[Network]:
     if match := _FACTORED.fullmatch(text):
         return [_by_parts([*match["head"].split(".")[:-1], part]) for part in match["parts"].split(",")]
     if "/" in text:
-        return [ipaddress.ip_network(text, strict=False)]
+        return [_by_length(text)]
     if re.fullmatch(r"[\d.]+", text):
         return [_by_zeros(text)]
     if ":" in text:
-        return [ipaddress.ip_network("::/0" if text == "::" else text)]
+        return [_as_ipv4(ipaddress.ip_network("::/0" if text == "::" else text))]
     raise ValueError(f"{text} is no network")
+
+
+def _by_length(text: str) -> Network:
+    if not text.rpartition("/")[2].isdecimal():
+        raise ValueError(f"{text}: a netmask is not the length of a prefix; xinetd takes its first number for one")
+    return _as_ipv4(ipaddress.ip_network(text, strict=False))
+
+
+def _as_ipv4(network: Network) -> Network:
+    """Return an IPv4 network that is written as one of IPv6 as what it is."""
+    return mapped(network) or network
 
 
 def _by_parts(parts: list[str]) -> Network:
@@ -52,10 +66,19 @@ def _by_parts(parts: list[str]) -> Network:
 
 def _by_zeros(text: str) -> Network:
     """Return the network of an address whose last parts are 0: as many bits as the others have."""
-    parts = str(ipaddress.IPv4Address(text)).split(".")
+    parts = str(ipaddress.IPv4Address(_four_parts(text))).split(".")
     while parts and parts[-1] == "0":
         parts.pop()
     return _by_parts(parts)
+
+
+def _four_parts(text: str) -> str:
+    """Write 127.1 as 127.0.0.1, the last number filling what is left of the address (inet_aton(3))."""
+    *first, last = text.split(".")
+    size = _PARTS - len(first)
+    if not 1 <= size <= _PARTS or not last.isdecimal() or int(last) >= 256**size:
+        raise ValueError(f"{text} is no address")
+    return ".".join([*first, *map(str, int(last).to_bytes(size, "big"))])
 
 
 def clients(text: str) -> list[Client]:
@@ -64,10 +87,26 @@ def clients(text: str) -> list[Client]:
     Raises:
         ValueError: it is none of these.
     """
+    if "/" in text or re.fullmatch(r"[\d.]+", text):
+        return [*networks(text)]
     try:
         return [*networks(text)]
     except ValueError:
+        pass
+    try:
         return [read_client(text)]
+    except ValueError as error:
+        raise ValueError(f"{text} {error}") from None
+
+
+def with_mapped(found: Iterable[Client]) -> list[Client]:
+    """Add the IPv4 clients to networks of IPv6 that hold them as ::ffff:0:0/96, as for a socket of both."""
+    both: list[Client] = []
+    for one in found:
+        both.append(one)
+        if isinstance(one, ipaddress.IPv6Network) and one.prefixlen <= MAPPED.prefixlen and one.overlaps(MAPPED):
+            both.append(ipaddress.ip_network("0.0.0.0/0"))
+    return both
 
 
 def hours(text: str) -> DailyHours:
@@ -76,6 +115,9 @@ def hours(text: str) -> DailyHours:
     Raises:
         ValueError: it is none, or ends before it begins, which xinetd refuses.
     """
+    if match := _TIME.fullmatch(text):  # 8:0 is 8:00, and so is 008:000
+        first_hour, first_minute, last_hour, last_minute = map(int, match.groups())
+        text = f"{first_hour}:{first_minute:02}-{last_hour}:{last_minute:02}"
     try:
         found = DailyHours.read(text)
     except ValueError:

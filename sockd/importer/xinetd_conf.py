@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
 """xinetd.conf as text -> entries with their attributes, without interpreting these.
 
-Reads as xinetd does: a line is a comment if "#" is its first character, "{" and "}" have lines of their own, values
-are separated by blanks and have no quotes. Source: xinetd.conf(5).
+Reads as xinetd does: a line is a comment if "#" is its first character, "{" and "}" have lines of their own, a blank
+precedes the operator, values are separated by blanks and have no quotes, and the case of keywords and attributes does
+not matter. An entry with another line is one that xinetd skips. Source: xinetd.conf(5); parse.c of xinetd 2.3.15.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 Kind: TypeAlias = Literal["defaults", "service"]
 
-_ATTRIBUTE = re.compile(r"\s*(?P<name>[A-Za-z_0-9]+)\s*(?P<operator>[+-]?=)\s*(?P<values>.*)")
+_ATTRIBUTE = re.compile(r"\s*(?P<name>[A-Za-z_0-9]+)\s+(?P<operator>[+-]?=)\s*(?P<values>.*)")
 
 
 @dataclass(frozen=True)
@@ -33,12 +34,17 @@ class Attribute:
 
 @dataclass(frozen=True)
 class Section:
-    """defaults, or a service of that name."""
+    """defaults, or a service of that name.
+
+    Attributes:
+        flaw: why xinetd skips it as a whole; None if it does not.
+    """
 
     place: Place
     kind: Kind
     name: str
     attributes: tuple[Attribute, ...]
+    flaw: Note | None = None
 
 
 @dataclass(frozen=True)
@@ -65,15 +71,25 @@ def parse(text: str, file: str) -> Iterator[Item]:
     """
     lines = _lines(text, file)
     for place, line in lines:
-        words = line.split()
-        if words[0] in ("include", "includedir") and len(words) > 1:
-            yield Include(place, words[1], words[0] == "includedir")
-        elif words[0] == "defaults" or (words[0] == "service" and len(words) > 1):
-            yield from _section(place, words, lines)
+        word, *others = line.split()
+        keyword = word.lower()
+        if keyword in ("include", "includedir") and others:
+            yield Include(place, others[0], keyword == "includedir")
+        elif keyword == "defaults" or (keyword == "service" and others):
+            yield _section(place, [keyword, *others[: keyword == "service"]], lines)
         else:
-            yield Note(
-                place, f"{line.strip()!r} does not begin an entry; xinetd knows service, defaults, include, includedir"
-            )
+            last = _skip(place, lines)
+            text = f"{line.strip()!r} does not begin an entry; xinetd knows service, defaults, include, includedir"
+            yield Note(place, f'{text}, and skips all lines up to a "}}", here line {last.line}')
+
+
+def _skip(place: Place, lines: Iterator[tuple[Place, str]]) -> Place:
+    """Skip the rest of an entry; returns the place of its last line."""
+    for here, line in lines:
+        place = here
+        if line.strip() == "}":
+            break
+    return place
 
 
 def _lines(text: str, file: str) -> Iterator[tuple[Place, str]]:
@@ -82,21 +98,22 @@ def _lines(text: str, file: str) -> Iterator[tuple[Place, str]]:
             yield place, line
 
 
-def _section(place: Place, words: list[str], lines: Iterator[tuple[Place, str]]) -> Iterator[Item]:
+def _section(place: Place, words: list[str], lines: Iterator[tuple[Place, str]]) -> Section:
     kind: Kind = "defaults" if words[0] == "defaults" else "service"
     name = "" if kind == "defaults" else words[1]
-    if words[-1] == "{":
-        yield Note(place, 'xinetd requires "{" alone on the next line; read as if it were there')
-    elif next(lines, (place, ""))[1].strip() != "{":
-        yield Note(place, f'{" ".join(words)} has no "{{" on the next line; xinetd skips it')
-        return
+    title = " ".join(words)
+    flaw: Note | None = None
+    if next(lines, (place, ""))[1].strip() != "{":
+        flaw = Note(place, f'{title} has no "{{" alone on the next line; xinetd skips it', leaves_out=True)
     attributes: list[Attribute] = []
     for here, line in lines:
         if line.strip() == "}":
-            yield Section(place, kind, name, tuple(attributes))
-            return
+            return Section(place, kind, name, tuple(attributes), flaw)
         if match := _ATTRIBUTE.fullmatch(line):
-            attributes.append(Attribute(here, match["name"], match["operator"], tuple(match["values"].split())))
-        else:
-            yield Note(here, f"{line.strip()!r} is not an attribute; the form is NAME = VALUE")
-    yield Note(place, f'{" ".join(words)} has no "}}"; xinetd skips it')
+            values = tuple(match["values"].split())
+            attributes.append(Attribute(here, match["name"].lower(), match["operator"], values))
+        elif flaw is None:
+            text = f"{line.strip()!r} is not of the form NAME = VALUE, with a blank before the operator"
+            flaw = Note(here, f"{text}; xinetd skips {title}", leaves_out=True)
+    flaw = flaw or Note(place, f'{title} has no "}}"; xinetd skips it', leaves_out=True)
+    return Section(place, kind, name, tuple(attributes), flaw)

@@ -7,10 +7,11 @@ the order.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from sockd.importer.model import Note, Place
+from sockd.importer.xinetd_values import canonical, why_refused
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,6 +33,8 @@ FOR_DEFAULTS = (
     "banner", "bind", "per_source", "groups", "banner_success", "banner_fail", "cps", "enabled", "max_load", "v6only",
     "umask", "mdns",
 )  # fmt: skip
+COPIED = ("only_from", "no_access", "banner", "banner_success", "banner_fail")
+"""Attributes that a service has of the defaults above it alone."""
 SYNONYMS = {"interface": "bind"}
 
 
@@ -58,19 +61,24 @@ def in_effect(
         defaults: in effect for all; empty for defaults itself.
 
     Returns:
-        The attributes by name, and notes on lines that xinetd ignores.
+        The attributes by name, and notes on lines that xinetd ignores, or that make it disable the service.
     """
     found: dict[str, MergedAttribute] = {}
     notes: list[Note] = []
     for one in section.attributes:
         name = SYNONYMS.get(one.name, one.name)
-        reason = _why_ignored(one, name, section.kind == "defaults", name in found)
-        if reason:
+        values = canonical(name, one.values)
+        if reason := _why_ignored(one, name, section.kind == "defaults", name in found):
             notes.append(Note(one.place, f"{one.name} {reason}; xinetd ignores it"))
+        elif reason := why_refused(name, one.operator, values):
+            then = "xinetd does not start" if section.kind == "defaults" else "xinetd disables the service"
+            text = f"{one.name} {one.operator} {' '.join(one.values)}: {reason}; {then}"
+            notes.append(Note(one.place, text, leaves_out=True))
         elif name in SETS:
-            found[name] = _added(one, found.get(name) or defaults.get(name), section.kind == "defaults")
+            before = found.get(name) or defaults.get(name)
+            found[name] = _added(replace(one, values=values), before, section.kind == "defaults")
         else:
-            found[name] = MergedAttribute(one.place, one.values)
+            found[name] = MergedAttribute(one.place, values)
     rest = {name: given for name, given in defaults.items() if name not in found}
     return found | rest, notes
 

@@ -7,13 +7,13 @@ Source: xinetd.conf(5).
 from __future__ import annotations
 
 import os
-import re
 from typing import TYPE_CHECKING
 
 from sockd.importer.model import Draft
-from sockd.importer.networks import clients, hours, rules
+from sockd.importer.networks import clients, hours, rules, with_mapped
 from sockd.importer.program import AT_ONCE, ask_access, external, internal, pass_socket
-from sockd.units import format_size, parse_whole
+from sockd.importer.xinetd_values import size
+from sockd.units import format_size
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 UMASK = 0o022
 """Attributes that hold for every program of sockd."""
 UNLIMITED = "UNLIMITED"
-MAX_NUMBER = (1 << 63) - 1
-"""Of an attribute, as a limit of setrlimit(2)."""
 KNOWN_FLAGS = ("NODELAY", "KEEPALIVE", "NORETRY", "REUSE", "NAMEINARGS", "NOLIBWRAP", "IPv4", "IPv6")
 """Attributes that are kept, or that say what sockd does anyway."""
 SIZES = {"rlimit_as": "memory", "rlimit_data": "data", "rlimit_stack": "stack"}
@@ -34,7 +32,7 @@ SIZES = {"rlimit_as": "memory", "rlimit_data": "data", "rlimit_stack": "stack"}
 _TEXTS = {"greeting_files": ("banner", "banner_success"), "banner_files": ("banner", "banner_fail")}
 """Files that xinetd sends, in its order."""
 LONGEST_DENY_MINUTES = 366 * 24 * 60
-_SUFFIXES = {"k": 1024, "m": 1024 * 1024}
+_PROTOCOLS = {"stream": "tcp", "dgram": "udp"}
 _LOGGED = {"log_on_success": ("PID", "HOST", "EXIT", "DURATION"), "log_on_failure": ("HOST", "ATTEMPT")}
 
 
@@ -103,26 +101,23 @@ class _Translation:
         self.draft.leave_out(f"{name} = {self._text(name)}: {text}", self._place(name))
 
     def _number(self, name: str) -> int | None:
-        """Return the number of an attribute; None if it is not set, UNLIMITED or not a number, which is noted."""
+        """Return the number of an attribute; None if it is not set, or UNLIMITED, which is noted."""
         text = self._text(name)
         if text == UNLIMITED:
             self._lose(name, "sets no limit; sockd's default applies")
-            return None
-        digits, factor = (text[:-1], _SUFFIXES[text[-1:].lower()]) if text[-1:].lower() in _SUFFIXES else (text, 1)
-        if (number := parse_whole(digits, MAX_NUMBER)) is not None:
-            return number * factor
-        if text:
-            self._leave_out(name, "is not a number")
-        return None
+        return size(text) if text and text != UNLIMITED else None
 
     # ---- parts
 
     def _is_disabled(self, ident: str, listed: Mapping[str, MergedAttribute]) -> bool:
-        enabled, disabled = listed.get("enabled"), listed.get("disabled")
+        enabled, disabled = (
+            None if key not in listed else [value.lower() for value in listed[key].values]
+            for key in ("enabled", "disabled")
+        )
         return (
-            self._text("disable") not in ("", "no")
-            or (enabled is not None and ident not in enabled.values)
-            or (disabled is not None and ident in disabled.values)
+            self._text("disable") == "yes"
+            or (enabled is not None and ident.lower() not in enabled)
+            or (disabled is not None and ident.lower() in disabled)
         )
 
     def _listen(self, name: str) -> None:
@@ -130,7 +125,7 @@ class _Translation:
         protocol = protocol or ("tcp" if self._stream else "udp")
         if (kind or "stream") not in ("stream", "dgram"):
             return self._leave_out("socket_type", "sockd serves stream and dgram")
-        if protocol not in ("tcp", "udp") or self._stream != (protocol == "tcp"):
+        if protocol not in ("tcp", "udp") or _PROTOCOLS.get(kind, protocol) != protocol:
             return self._leave_out(
                 "protocol", f"sockd serves tcp as stream and udp as dgram, not {protocol} with this type"
             )
@@ -145,14 +140,38 @@ class _Translation:
             return self._leave_out("type", "no port")
         if "wait" not in self._found:
             return self.draft.leave_out("wait is not set; xinetd skips the service")
-        host = self._text("bind")
+        port, host = self._listed_port(name, protocol), self._host_to_bind()
         host = f"[{host}]" if ":" in host else host
         if not host and ("IPv4" in self._flags or "IPv6" in self._flags or "v6only" in self._found):
             host = "0.0.0.0" if "IPv4" in self._flags else "[::]"  # noqa: S104 - every address of a family, as asked for
         if self._text("v6only") == "yes" or (host == "[::]" and "v6only" in self._found):
             self.draft.listen["ipv6_only"] = self._text("v6only") == "yes"
-        self.draft.addresses = [f"{protocol}://{host}:{self._text('port') or name}"]
+        self.draft.addresses = [f"{protocol}://{host}:{port}"]
         return None
+
+    def _listed_port(self, name: str, protocol: str) -> str:
+        """Return the port, which is to be that of the service in /etc/services, unless it is UNLISTED."""
+        given = int(self._text("port")) if "port" in self._found else 0
+        listed = 0 if {"UNLISTED", "RPC"} & {*self._types} else self._host.port(name, protocol)
+        if listed is None:
+            self.draft.leave_out(f"{name} is not a {protocol} service of /etc/services; xinetd skips it")
+        elif listed and given not in (0, listed):
+            self._leave_out("port", f"{name} has port {listed} in /etc/services; xinetd skips it")
+        return str(given) if "port" in self._found else name
+
+    def _host_to_bind(self) -> str:
+        """Return the address; of a name that has both kinds xinetd has the IPv6 one, unless flags say IPv4."""
+        host = self._text("bind")
+        if not host or ":" in host or host.replace(".", "").isdigit():
+            return host
+        found = self._host.addresses(host)
+        if not found:
+            self._leave_out("bind", "does not resolve; xinetd disables the service")
+        if len(found) > 1:
+            wanted = [one for one in found if (":" in one) != ("IPv4" in self._flags)]
+            host = next(iter(wanted), host)
+            self._lose("bind", f"has several addresses, of which xinetd listens at one alone: {host}")
+        return host
 
     def _refuse_types(self) -> None:
         if "RPC" in self._types:
@@ -167,15 +186,17 @@ class _Translation:
                 self._lose("flags", f'{text}; write ident = "require"')
             elif flag not in KNOWN_FLAGS:
                 self._lose("flags", f"{flag} has no equivalent")
+        if "NAMEINARGS" in self._flags and ("server_args" not in self._found or "INTERNAL" in self._types):
+            self._leave_out("flags", "NAMEINARGS needs server_args of a program; xinetd skips the service")
+        if "TRAFFIC" in self._values("log_on_success") and "redirect" not in self._found:
+            self._leave_out("log_on_success", "xinetd skips a service with TRAFFIC that is not redirected")
 
     def _sense(self) -> None:
         """Set for how long clients are denied; xinetd counts in minutes."""
         text = self._text("deny_time") or "NEVER"
-        minutes = {"FOREVER": LONGEST_DENY_MINUTES, "NEVER": 0}.get(text, int(text) if text.isdecimal() else None)
+        minutes = LONGEST_DENY_MINUTES if text == "FOREVER" else 0 if text == "NEVER" else max(int(text), 0)
         if not self._stream:
             self._leave_out("flags", "a sensor for datagrams would deny whoever is named as their sender")
-        elif minutes is None:
-            self._leave_out("deny_time", "is neither a number of minutes, FOREVER nor NEVER")
         else:
             if minutes >= LONGEST_DENY_MINUTES:
                 self._lose("deny_time", "sockd denies for 366 days at most, and no longer than it runs")
@@ -186,6 +207,8 @@ class _Translation:
         for key in ("user", "group"):
             if key in self._found:
                 self.draft.program[key] = self._text(key)
+        if self._text("user").isdecimal() and "group" not in self._found:
+            self.draft.program["group"] = self._text("user")  # so xinetd has it, whatever passwd(5) says
         if self._text("groups") != "yes" and self._host.has_groups(self._text("user")):
             self.draft.program["groups"] = []
 
@@ -220,6 +243,10 @@ class _Translation:
     def _redirect(self) -> None:
         if not self._stream:
             return self._leave_out("redirect", "only connections can be redirected")
+        if "user" not in self._found:
+            return self.draft.leave_out("no user; xinetd skips the service")
+        if self._text("wait") == "yes" or "NAMEINARGS" in self._flags:
+            return self._leave_out("redirect", "goes neither with wait = yes nor with NAMEINARGS; xinetd skips it")
         host, port = self._values("redirect")
         target = f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}"
         self.draft.program = {"relay": {"to": [target]}}
@@ -228,18 +255,14 @@ class _Translation:
     def _attributes(self) -> None:
         """Set umask and nice of the program."""
         umask, nice = self._text("umask"), self._text("nice")
-        if umask and not re.fullmatch("[0-7]{1,4}", umask):
-            self._leave_out("umask", "is not an octal number")
-        elif umask and int(umask, 8) != UMASK:
-            self.draft.program["umask"] = umask
-        if nice and not re.fullmatch("[+-]?[0-9]{1,3}", nice):
-            self._leave_out("nice", "is not a number")
-        elif nice:
+        if umask and int(umask, 8) != UMASK:
+            self.draft.program["umask"] = f"{int(umask, 8):03o}"
+        if nice:
             self.draft.program["nice"] = max(-20, min(int(nice), 19))
 
     def _admit(self) -> None:
-        if "access_times" in self._found:
-            self._hours()
+        if "access_times" in self._found:  # whose last minute is included
+            self.draft.listen["hours"] = [str(hours(text)) for text in self._values("access_times")]
         only, never = self._networks("only_from", closes=False), self._networks("no_access", closes=True)
         if "only_from" in self._found and not only:
             self._leave_out("only_from", "no client would be accepted")
@@ -247,25 +270,23 @@ class _Translation:
         self.draft.listen |= {"allow": allow} if allow else {}
         self.draft.listen |= {"deny": deny} if deny else {}
 
-    def _hours(self) -> None:
-        """Set when it is open; xinetd's times include their last minute."""
-        try:
-            times = [str(hours(text)) for text in self._values("access_times")]
-        except ValueError as error:
-            self._leave_out("access_times", f"{error}; without it the service would always be open")
-        else:
-            self.draft.listen["hours"] = times
-
     def _texts(self) -> None:
         """Set what is sent to clients before they are served, or in place of that."""
         for key, names in _TEXTS.items():
-            files = [self._text(name) for name in names if name in self._found]
+            files = [self._text(name) for name in names if name in self._found and self._has_text(name)]
             if files and not self._stream:
                 self._lose(names[-1], "datagrams are sent no text of its own")
             elif files:
                 self.draft.listen[key] = files
         if self.draft.listen.get("banner_files"):
             self.draft.listen["at_limit"] = "refuse"
+
+    def _has_text(self, name: str) -> bool:
+        """Tell whether the file of a banner is there; xinetd sends nothing in place of one that is not."""
+        if has_file := self._host.has_file(self._text(name)):
+            return has_file
+        self._lose(name, "there is no such file; xinetd sends nothing")
+        return False
 
     def _networks(self, key: str, *, closes: bool) -> list[Client]:
         """Read the clients of an attribute; those that cannot be converted are refused, and noted."""
@@ -280,10 +301,14 @@ class _Translation:
                     )
                 else:
                     self.draft.lose(f"{key}: {error}; these clients are not accepted", self._place(key))
-        return found
+        is_ipv4 = any("//[" not in one and "//:" not in one for one in self.draft.addresses)
+        return found if is_ipv4 else with_mapped(found)
 
     def _limit(self) -> None:
         draft = self.draft
+        for key in ("instances", "per_source"):
+            if self._text(key) and not self._text(key).strip("+0"):
+                self._leave_out(key, "no client would be served")
         if (limit := self._number("instances")) is not None:
             is_program = "exec" in draft.program
             table = draft.listen if draft.builtin else draft.program
@@ -294,7 +319,7 @@ class _Translation:
         if "cps" in self._found:
             self._total_rate()
         if "max_load" in self._found:
-            self._max_load()
+            draft.listen["max_load"] = min(float(self._text("max_load")), 1e6)
         limits: dict[str, str | int | list[str]] = {}
         if (seconds := self._number("rlimit_cpu")) is not None:
             limits["cpu"] = f"{seconds}s"
@@ -309,26 +334,16 @@ class _Translation:
             draft.program["limits"] = limits
 
     def _total_rate(self) -> None:
-        rate, pause = self._values("cps")
-        if not (rate.isdecimal() and pause.isdecimal()):
-            self._leave_out("cps", "is not two numbers")
-        elif int(rate):
-            self.draft.listen["total_rate"] = {"connections": int(rate), "pause": f"{int(pause)}s"}
-
-    def _max_load(self) -> None:
-        text = self._text("max_load")
-        if not re.fullmatch(r"\d{1,9}(\.\d{1,6})?", text):
-            self._leave_out("max_load", "is not a number")
-        elif float(text):
-            self.draft.listen["max_load"] = min(float(text), 1e6)
+        rate, pause = map(int, self._values("cps"))
+        if rate > 0:  # to xinetd a number below 0 is a very large one
+            self.draft.listen["total_rate"] = {"connections": rate, "pause": f"{max(pause, 0)}s"}
 
     def _environment(self) -> None:
         if "exec" not in self.draft.program or not ("env" in self._found or "passenv" in self._found):
             return
-        own = self._values("env")
-        names = {entry.partition("=")[0] for entry in own}
+        own = {entry.partition("=")[0]: entry for entry in self._values("env")}  # of two the last one counts
         kept = self._values("passenv") if "passenv" in self._found else ("PATH",)
-        self.draft.program["environment"] = [*(name for name in kept if name not in names), *own]
+        self.draft.program["environment"] = [*(name for name in kept if name not in own), *own.values()]
 
     def _log(self) -> None:
         for key, logged in _LOGGED.items():

@@ -160,9 +160,10 @@ def test_commented_services_are_toml_when_uncommented():
 def test_rules_of_hosts_access_are_honoured_for_wrapped_services(tmp_path):
     (tmp_path / "inetd.conf").write_text("7001 stream tcp nowait nobody /usr/sbin/tcpd /bin/cat\n")
     (tmp_path / "xinetd.conf").write_text(
-        "service a\n{\ntype=UNLISTED\nport=7002\nsocket_type=stream\nwait=no\nuser=nobody\nserver=/bin/cat\n}\n"
-        "service b\n{\ntype=UNLISTED\nport=7003\nsocket_type=stream\nwait=no\nuser=nobody\nserver=/bin/cat\n"
-        "flags=NOLIBWRAP\n}\n"
+        "service a\n{\ntype = UNLISTED\nport = 7002\nsocket_type = stream\nwait = no\nuser = nobody\n"
+        "server = /bin/cat\n}\n"
+        "service b\n{\ntype = UNLISTED\nport = 7003\nsocket_type = stream\nwait = no\nuser = nobody\n"
+        "server = /bin/cat\nflags = NOLIBWRAP\n}\n"
     )
     ruled = Host(access_rule="/etc/hosts.deny:3")
     assert 'hosts_access = { daemon = "cat" }' in converted(tmp_path / "inetd.conf", ruled).text
@@ -184,10 +185,10 @@ def test_datagrams_that_were_wrapped_are_left_out_where_there_are_rules(tmp_path
 
 
 def test_the_name_in_the_rules_is_that_of_xinetd(tmp_path):
-    entry = "type=UNLISTED\nport=7002\nsocket_type=stream\nwait=no\nuser=nobody\nserver=/bin/cat\n"
+    entry = "type = UNLISTED\nport = 7002\nsocket_type = stream\nwait = no\nuser = nobody\nserver = /bin/cat\n"
     for more, daemon in (
-        ("libwrap=in.mine", "in.mine"),
-        ("flags=NAMEINARGS\nserver_args=in.catd -u", "in.catd"),
+        ("libwrap = in.mine", "in.mine"),
+        ("flags = NAMEINARGS\nserver_args = in.catd -u", "in.catd"),
         ("", "cat"),
     ):
         (tmp_path / "x").write_text(f"service a\n{{\n{entry}{more}\n}}\n")

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import socket
 import sys
 from typing import TYPE_CHECKING
 
@@ -16,16 +18,15 @@ EX_DIFFERS = 1
 if TYPE_CHECKING:
     import argparse
 
+    from sockd.importer.model import Host
+
 
 def run(arguments: argparse.Namespace) -> int:
     """Import, and return the exit code."""
     from sockd import importer  # here, for connect has no use for it and shall start fast
-    from sockd.importer.model import Host
-    from sockd.process.accounts import has_groups
 
     sources = importer.read(arguments.files, form=arguments.format)
-    host = Host(access_rule=importer.access_rule(), has_groups=has_groups, find_program=shutil.which)
-    result = importer.convert(sources, host, _accept, with_disabled=arguments.all)
+    result = importer.convert(sources, _this_host(), _accept, with_disabled=arguments.all)
     if arguments.check_against:
         return _check_against(result.text if result.served else "")
     print(result.text, end="")
@@ -39,6 +40,38 @@ def run(arguments: argparse.Namespace) -> int:
         remedy = "; use --all to convert disabled services" if result.disabled else ""
         raise ConfigurationError(f"nothing to serve{remedy}")
     return EX_OK
+
+
+def _this_host() -> Host:
+    from sockd import importer
+    from sockd.importer.model import Host
+    from sockd.process.accounts import has_groups
+
+    return Host(
+        access_rule=importer.access_rule(),
+        has_groups=has_groups,
+        find_program=shutil.which,
+        addresses=_addresses,
+        port=_port,
+        has_file=os.path.isfile,
+    )
+
+
+def _addresses(name: str) -> list[str]:
+    """Return the numeric addresses of a name, each once; none if it does not resolve."""
+    try:
+        found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        return []
+    return [*dict.fromkeys(str(one[4][0]) for one in found)]
+
+
+def _port(name: str, protocol: str) -> int | None:
+    """Return the port of a service in /etc/services; None if it has no such service for this protocol."""
+    try:
+        return socket.getservbyname(name, protocol)
+    except (OSError, UnicodeError):
+        return None
 
 
 def _check_against(text: str) -> int:
