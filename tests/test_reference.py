@@ -71,7 +71,7 @@ def test_every_option_and_verb():
 
 
 NOT_OF_HANDLERS = {
-    *("apply_water", "flushed", "has_more", "outbox", "reply_ending", "write_first"),  # the table's side of output
+    *("apply_water", "flushed", "has_more", "outbox", "reply_ending", "write_checked"),  # the table's side of output
     *("deliver", "end", "leave", "lost", "start"),  # and of events
     *("close_for", "handler", "pause", "resume", "service", "restore", "snapshot"),  # services, and an upgrade
 }

@@ -326,18 +326,18 @@ class _Run:
     @contextmanager
     def _watched(self) -> Iterator[None]:
         """Note what is written to connections that the handler has closed."""
-        late, write_first = self._late, Connection.write_first
+        late, write_checked = self._late, Connection.write_checked
 
         def watched(connection: Connection, data: bytes) -> None:
             if data and connection.is_closing() and connection.close_reason is CloseReason.CLOSED:
                 late.append(bytes(data))
-            write_first(connection, data)
+            write_checked(connection, data)
 
-        Connection.write_first = watched  # type: ignore[assignment,method-assign]  # while it runs
+        Connection.write_checked = watched  # type: ignore[assignment,method-assign]  # while it runs
         try:
             yield
         finally:
-            Connection.write_first = write_first  # type: ignore[method-assign]  # as it was
+            Connection.write_checked = write_checked  # type: ignore[method-assign]  # as it was
 
     # ---- steps
 

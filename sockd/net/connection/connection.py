@@ -105,7 +105,7 @@ class Connection(WriteTransport):
         if self._reading is OFF:
             return
         self._stop(CLOSING)
-        self.outbox.room = -1
+        self.outbox.shut()
         self._reason = reason
         if self._starting is not None and self._starting.is_held:
             self._started_tls()  # which waits for its output, and need not any more
@@ -282,6 +282,7 @@ class Connection(WriteTransport):
     def start(self, receiver: FrameProtocol, protocol: object = None) -> None:
         """Attach the receiver, which speaks to the protocol object if there is one, and tell it."""
         self._life = LIFE.step(self._life, OPEN)
+        self.outbox.open(self._high)
         self._receiver = receiver
         self._protocol = protocol
         self._guard(receiver.connection_made, self)
@@ -374,6 +375,8 @@ class Connection(WriteTransport):
             self._reading = READING.step(self._reading, PAUSED)
         self._is_high = snapshot.is_high
         self._low, self._high = snapshot.water
+        if self._life is OPEN:
+            self.outbox.open(self._high)
         if (framing := make_framing(*snapshot.framing)) != self.framing:
             self.set_framing(framing)
         if protocol is None:

@@ -18,12 +18,21 @@ class WriteBuffer:
         is_listed: the table knows that there are some.
     """
 
-    __slots__ = ("is_listed", "pieces", "room")
+    __slots__ = ("_room_empty", "is_listed", "pieces", "room")
 
     def __init__(self) -> None:
         self.pieces: list[bytes] = []
-        self.room = -1
+        self.room = self._room_empty = -1
         self.is_listed = False
+
+    def open(self, room: int) -> None:
+        """Have room for so many bytes in each turn."""
+        self._room_empty = room
+        self.room = -1 if self.pieces else room
+
+    def shut(self) -> None:
+        """Have none from now on: what is added has to be looked at."""
+        self.room = self._room_empty = -1
 
     @property
     def size(self) -> int:
@@ -33,7 +42,7 @@ class WriteBuffer:
     def pop_all(self) -> bytes:
         """Return the pieces, and empty it."""
         pieces = self.pieces
-        self.room = -1
+        self.room = self._room_empty
         self.is_listed = False
         if len(pieces) == 1:
             return pieces.pop()
@@ -42,9 +51,9 @@ class WriteBuffer:
         return block
 
     def clear(self) -> None:
-        """Drop the pieces."""
+        """Drop the pieces, of a connection that ends."""
         self.pieces.clear()
-        self.room = -1
+        self.shut()
 
 
 def pop_each(buffers: Iterable[WriteBuffer]) -> list[bytes]:
@@ -52,7 +61,7 @@ def pop_each(buffers: Iterable[WriteBuffer]) -> list[bytes]:
     blocks = []
     for buffer in buffers:
         if len(buffer.pieces) == 1:
-            buffer.room = -1
+            buffer.room = buffer._room_empty
             buffer.is_listed = False
             blocks.append(buffer.pieces.pop())
         else:

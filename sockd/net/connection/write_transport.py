@@ -67,11 +67,14 @@ class WriteTransport:
         if type(data) is bytes and (room := outbox.room - len(data)) >= 0:
             outbox.room = room
             outbox.pieces.append(data)
+            if not outbox.is_listed:
+                outbox.is_listed = True
+                self._set.will_write(self)
         else:
-            self.write_first(data)
+            self.write_checked(data)
 
-    def write_first(self, data: bytes | bytearray | memoryview) -> None:
-        """Do the same, where it is the first of a turn, too much, too late or not bytes."""
+    def write_checked(self, data: bytes | bytearray | memoryview) -> None:
+        """Do the same, where it is too much, too early, too late or not bytes."""
         if type(data) is not bytes:
             data = as_bytes(data)
         if self._life is not OPEN:
@@ -120,7 +123,7 @@ class WriteTransport:
         """Send FIN after everything written; input is still received (FAQ II.6)."""
         if self._life is OPEN:
             self._life = LIFE.step(self._life, FINISHING)
-            self.outbox.room = -1
+            self.outbox.shut()
             self._list()
 
     def get_write_buffer_size(self) -> int:
@@ -139,7 +142,9 @@ class WriteTransport:
             low = high // 4
         if not 0 <= low <= high:
             raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
-        self._high, self._low, self.outbox.room = high, low, -1
+        self._high, self._low = high, low
+        if self._life is OPEN:
+            self.outbox.open(high)
         self.apply_water()
 
     def apply_water(self) -> None:

@@ -354,7 +354,30 @@ class AsyncioLoop(EventLoop):
         if not self._running or self._run_state is TURN:
             self.asyncio.stop()
         self._until = 0.0
+        if self._theirs:
+            self._run_theirs()
         return others
+
+    def _run_theirs(self) -> None:
+        """Run the callbacks that wait for this turn, up to the first that is not a plain one: asyncio's loop runs the
+        others.  It calls a method for each.
+        """
+        ready = self._theirs
+        for _ in range(len(ready)):
+            handle = ready[0] if ready else None  # a callback may run turns of its own
+            if type(handle) is not _Handle:
+                return
+            ready.popleft()
+            callback = handle._callback
+            if callback is None:  # cancelled
+                continue
+            try:
+                handle._context.run(callback, *handle._args)
+            except (SystemExit, KeyboardInterrupt):
+                raise
+            except BaseException as error:
+                about = {"message": f"Exception in callback {handle!r}", "exception": error, "handle": handle}
+                self.asyncio.call_exception_handler(about)
 
 
 def _log(_loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:

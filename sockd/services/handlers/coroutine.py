@@ -67,7 +67,7 @@ class CoroutineSession(asyncio.StreamReaderProtocol):
         self._is_cancelled = False
         self._reason = CloseReason.CLOSED
         self._wrong: CloseReason | None = None
-        self.writer = StreamWriter(connection, self, self.reader, loop, handler.drained)
+        self.writer = StreamWriter(connection, self, self.reader, loop, handler.drained, handler.will_write)
 
     # ---- the coroutine
 
@@ -187,6 +187,7 @@ class CoroutineHandler(ConnectionEvents):
     Attributes:
         limit: bytes of a line.
         drained: of the loop.
+        will_write: of the connections.
     """
 
     def __init__(
@@ -206,6 +207,7 @@ class CoroutineHandler(ConnectionEvents):
         self.loop = loop
         self.limit = codec.framing.max_bytes if isinstance(codec.framing, Line) else LIMIT_BYTES
         self.drained = CompletedDrain(loop.asyncio)
+        self.will_write = connections.will_write
         self._raw = RawCodec(Raw(), connections)
         self._high_water = high_water
         self._set = connections

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Awaitable, Callable
 
+    from sockd.net.connection.table import Writer
     from sockd.services.handlers.asyncio_transport import AsyncioTransport
     from sockd.services.handlers.coroutine import CoroutineSession
     from sockd.services.handlers.streams import StreamReader
@@ -54,6 +55,7 @@ class StreamWriter(asyncio.StreamWriter):
         reader: whose loss of the connection drain() tells.
         loop: of the coroutine.
         drained: of this loop.
+        will_write: sends the output before the next wait.
     """
 
     _loop: asyncio.AbstractEventLoop
@@ -66,10 +68,12 @@ class StreamWriter(asyncio.StreamWriter):
         reader: StreamReader,
         loop: asyncio.AbstractEventLoop,
         drained: CompletedDrain,
+        will_write: Callable[[Writer], None],
     ) -> None:
         super().__init__(connection, protocol, reader, loop)  # type: ignore[arg-type]  # it stands for one
         self._connection = connection
-        self._write_first: Callable[[Data], None] = connection.write_first
+        self._write_checked: Callable[[Data], None] = connection.write_checked
+        self._will_write = will_write
         self._flow = protocol
         self._input = reader
         self._outbox = connection.outbox
@@ -87,8 +91,11 @@ class StreamWriter(asyncio.StreamWriter):
         if type(data) is bytes and (room := outbox.room - len(data)) >= 0:
             outbox.room = room
             outbox.pieces.append(data)
+            if not outbox.is_listed:
+                outbox.is_listed = True
+                self._will_write(self._connection)
         else:
-            self._write_first(data)
+            self._write_checked(data)
 
     def drain(self) -> Awaitable[None]:  # type: ignore[override]  # it passes for a coroutine
         """Wait while more than high_water is unsent, until it is a quarter of that.
@@ -115,7 +122,7 @@ class StreamWriter(asyncio.StreamWriter):
         if sslcontext is not None:
             self._outbox = WriteBuffer()  # which never has room: what is written from now on is asyncio's to encrypt
             await super().start_tls(sslcontext, **options)
-            self._write_first = self._transport.write
+            self._write_checked = self._transport.write
             return
         secured = self._loop.create_future()
 
