@@ -60,7 +60,7 @@ NEEDS = {
 """Of the source directory, what a page uses."""
 BEFORE = {
     "README.md": f"mkdir -p .venv && ln -s {Path(sys.executable).parent} .venv/bin; sockd --foreground &",
-    "mail.md": "mkdir -p /etc/postfix; : > /etc/postfix/main.cf",
+    "mail.md": "mkdir -p /etc/postfix /var/spool/postfix/private; : > /etc/postfix/main.cf",
     "security.md": "install -d /var/empty /run/sockd /var/log/sockd",
 }
 """What its text says is done before: `make run`; directories."""

@@ -113,6 +113,24 @@ def test_every_close_reason():
     assert {str(one) for one in CloseReason if one and not re.search(rf"(`|reason=){one}`", text)} == set()
 
 
+SAID_BY_OTHERS = ("can only concatenate", "event loop stalled", "connection refused", "No such file", "No module named")
+"""By the shell, the kernel, Python, or a line of the log, whose texts have a test of their own."""
+
+
+def test_messages_of_troubleshooting_are_those_of_the_program():
+    """Seen failing: `daemon.user: missing`, which no program says."""
+    source = "".join(path.read_text() for path in (ROOT / "sockd").rglob("*.py"))
+    table = (DOCS / "troubleshooting.md").read_text().partition("## Clients")[0]
+    for row in re.findall(r"^\| (?!message|---)(.*?) \|", table, re.MULTILINE):
+        for message in re.findall(r"`([^`]+)`", row):
+            pieces = re.split(
+                r"\.\.\.|'\w+'|\w+\.py:\d+|\w+\.sock|FILE:LINE|/dev/log|\.?/?sockd\.toml|\(|connect |: ", message
+            )
+            for piece in (piece.strip(" :;") for piece in pieces):
+                known = piece.startswith(SAID_BY_OTHERS) or "not found" in piece or "Permission denied" in piece
+                assert known or len(piece) < 8 or piece in source, message
+
+
 OF_LISTENER = {"keepalive", "rate", "total_rate", "hosts_access", "proxy_protocol", "tls"}
 OF_SERVICE = {"framing": 'handler = "app:f"', "limits": 'exec = ["/bin/cat"]', "relay": "", "check": "", "socks": ""}
 

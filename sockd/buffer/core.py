@@ -84,7 +84,7 @@ def _fill(framing: AnyFraming, made: Any) -> int:  # noqa: ANN401
         case _:
             make = _BY_LIMIT.get(type(framing))
             if make is None:
-                raise TypeError(f"{framing!r} is not a framing")
+                raise TypeError(f"{framing!r} is not a framing; a framing has its limit, such as Line(8192)")
             return int(make(framing.max_bytes, made))
 
 

@@ -263,7 +263,8 @@ class _Player:
             is_right = not client.is_left_alone or self._check(client.says, got) is not False
             return None if is_right else f"client {number} got {got!r}, and the check says no"
         if client.is_left_alone and got != expected:
-            return f"client {number} got {got!r}, alone {expected!r}"
+            hint = "; if clients of this service affect each other, pass check="
+            return f"client {number} got {got!r}, alone {expected!r}{hint}"
         if not expected.startswith(got):
             return f"client {number} got {got!r}, which is not the beginning of {expected!r}"
         return None
