@@ -9,8 +9,8 @@
 #   make versions   the same wheel under every supported Python that is here
 #   make interop    the tests with real programs
 #   make multiplexers   tests/faq and tests/hostile under auto, epoll, poll and select
-#   make soak       these two, the pid file and relays with the large counts, ten minutes of storm (tests/hostile/storm) among
-#                   them: an hour and a half; SOCKD_MULTIPLEXER=poll for another than auto
+#   make soak       these two, the pid file, relays and upgrades with the large counts, ten minutes of storm
+#                   (tests/hostile/storm) among them: two hours; SOCKD_MULTIPLEXER=poll for another than auto
 #   make fuzz       framings, SOCKS clients and calls of the multiplexer of csrc under libFuzzer, and the parsers of SOCKS and PROXY: 10^7 runs each (RUNS=n)
 #   make lint       ruff, mypy --strict, import layers, C warnings
 #   make bench      peers side by side
@@ -83,7 +83,8 @@ multiplexers: $(VENV)/.installed $(VENV)/.test
 	done
 
 soak: $(VENV)/.installed $(VENV)/.test
-	SOCKD_SOAK=1 $(BIN)/pytest tests/hostile tests/faq tests/process/test_pidfile.py tests/system/test_relay.py --timeout 3600 $(PYTEST_ARGS)
+	SOCKD_SOAK=1 $(BIN)/pytest tests/hostile tests/faq $(SOAKED) --timeout 3600 $(PYTEST_ARGS)
+SOAKED = tests/process/test_pidfile.py tests/system/test_relay.py tests/system/test_upgrade.py tests/system/test_workers_upgrade.py tests/interop/test_upgrade.py
 
 RUNS ?= 10000000
 fuzz: $(VENV)/.installed
