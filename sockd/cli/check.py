@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import sys
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,9 @@ from sockd.daemon.conflicts import conflicts
 from sockd.daemon.plan import plan
 from sockd.errors import EX_OK, ConfigurationError
 from sockd.log.format import event_fields
+from sockd.net.address.address import resolve_endpoints
+from sockd.net.address.sockaddr import AF_VSOCK
+from sockd.net.listen import bind
 from sockd.process.privileges import check_directory, look_up, why_unreadable
 from sockd.process.signals import reset_signals
 from sockd.services.reimport import authors_files
@@ -67,7 +71,8 @@ def _check(source: Source) -> int:
         check_directory(daemon.chroot)
     if found := [*conflicts(plans)]:
         raise ConfigurationError("\n".join(f"{source.name}: {text}" for text in found))
-    notes = [*_port_notes(plans), *_missing_directories(plans, daemon), *_unreadable(daemon)]
+    directories = _missing_directories(plans, daemon)
+    notes = [*_port_notes(plans), *_vsock_notes(plans), *directories, *_unreadable(daemon)]
     if daemon.user is None and source.check is not None and os.geteuid() == 0:
         notes.append(
             'daemon.user is not set, so sockd refuses to start as root; write user = "nobody" or user = "root"'
@@ -113,6 +118,17 @@ def _port_notes(plans: Iterable[ListenerPlan]) -> Iterator[str]:
                     f"if you mean that service, write {named}"
                 )
                 yield f"{address}: {text}"
+
+
+def _vsock_notes(plans: Iterable[ListenerPlan]) -> Iterator[str]:
+    """Report a vsock, of which a kernel may have nothing."""
+    address = next((one for plan in plans for one in plan.addresses if one.scheme == "vsock"), None)
+    if address is None:
+        return
+    try:
+        socket.socket(AF_VSOCK).close()
+    except OSError as error:
+        yield str(bind.explain(error, resolve_endpoints(address, passive=True)[0]))
 
 
 __all__ = ["look"]

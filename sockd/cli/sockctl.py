@@ -158,7 +158,7 @@ def make_parser() -> _Parser:
         "address",
         metavar="ADDRESS",
         type=_address,
-        help="tcp://host:port, udp://host:port, unix:/path or unixgram:/path",
+        help="tcp://host:port, udp://host:port, unix:/path, unixgram:/path, unixpacket:/path or vsock:cid:port",
     )
     verb.add_argument(
         "--timeout",
@@ -248,7 +248,8 @@ def _add_bind(verbs: argparse._SubParsersAction[_Parser]) -> None:
         metavar="[NAME=]ADDRESS",
         type=_named_address,
         nargs="+",
-        help="tcp://host:port, udp://host:port, unix:/path or unixgram:/path; NAME is its name in LISTEN_FDNAMES",
+        help="tcp://host:port, udp://host:port, unix:/path, unixgram:/path, unixpacket:/path or vsock:cid:port; "
+        "NAME is its name in LISTEN_FDNAMES",
     )
 
 

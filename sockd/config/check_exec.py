@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from sockd.config.convert import Problem
 from sockd.lazy import pattern, shutil
-from sockd.settings.networks import ClientName
+from sockd.settings.networks import ClientCid, ClientName
 from sockd.text import show, suggest
 from sockd.values import fields
 
@@ -77,9 +77,10 @@ def check_wait_listen(path: KeyPath, listen: ListenSettings) -> Iterator[Problem
             yield Problem((*path, field.name), text)
     for key in ("allow", "deny"):
         for index, client in enumerate(getattr(listen, key)):
-            if isinstance(client, ClientName):
-                text = "is a name, and the kernel judges clients of wait = true by address; write networks"
-                yield Problem((*path, key, index), f"{show(client)} {text}", client)
+            if isinstance(client, ClientName | ClientCid):
+                what = "a name" if isinstance(client, ClientName) else "a CID"
+                text = f"is {what}, and the kernel judges clients of wait = true by address; write networks"
+                yield Problem((*path, key, index), f"{show(str(client))} {text}", str(client))
 
 
 def check_tcpmux(path: KeyPath, service: ServiceSettings, services: Mapping[str, ServiceSettings]) -> Iterator[Problem]:

@@ -12,7 +12,7 @@ from sockd.config.check_service import not_handler
 from sockd.config.convert import Problem
 from sockd.config.toml import KeyPath, dotted
 from sockd.settings.builtin import BUILTINS
-from sockd.settings.networks import ClientName
+from sockd.settings.networks import ClientCid, ClientName
 from sockd.settings.tls import NO_HOST_CERTIFICATE
 from sockd.text import nearest, quote, show, suggest
 
@@ -54,7 +54,7 @@ def check_listeners(listeners: Iterable[ListenSettings], services: Mapping[str, 
         if listen.address is not None and listen.addresses:
             yield Problem((*path, "addresses"), "is set together with address; set exactly one of the two")
         for where, address in _addresses(path, listen):
-            is_chosen = address.scheme in ("tcp", "udp") and address.port == 0  # by the kernel, another one for each
+            is_chosen = not (address.path or address.name or address.port)  # by the kernel, another one for each
             first = dotted(where) if is_chosen else seen.setdefault(address, dotted(where))
             if first != dotted(where):
                 yield Problem(where, f"{show(str(address))} is a duplicate of {first}", str(address))
@@ -69,6 +69,7 @@ def check_listeners(listeners: Iterable[ListenSettings], services: Mapping[str, 
         yield from _check_admission(path, listen)
         yield from _check_proxies(path, listen)
         yield from _check_streams_only(path, listen, waits=waits)
+        yield from _check_cids(path, listen, waits=waits)
         yield from _check_hosts_access(path, listen)
         yield from _check_access(path, listen)
         yield from check_tls(path, listen)
@@ -122,6 +123,19 @@ def _check_streams_only(path: KeyPath, listen: ListenSettings, *, waits: bool) -
                 yield Problem((*path, key, index), f"{show(client)} {text}", client)
 
 
+def _check_cids(path: KeyPath, listen: ListenSettings, *, waits: bool) -> Iterator[Problem]:
+    """Hold rules about clients of vsock against the addresses."""
+    has_vsock = any(address.scheme in ("vsock", "fd") for address in listen.every)
+    is_vsock = any(address.scheme == "vsock" for address in listen.every)
+    for key in ("allow", "deny"):
+        if waits and is_vsock and getattr(listen, key):
+            yield Problem((*path, key), "does not apply to a vsock of a service with wait = true; remove it")
+        for index, client in enumerate(getattr(listen, key)):
+            if isinstance(client, ClientCid) and not has_vsock:
+                text = "is a client of vsock, and this listener has no vsock address; remove it"
+                yield Problem((*path, key, index), f"{show(str(client))} {text}", str(client))
+
+
 def _check_proxies(path: KeyPath, listen: ListenSettings) -> Iterator[Problem]:
     """Check the networks of trusted proxies, at least one of which is required, and that the addresses are streams."""
     if listen.proxy_protocol is None:
@@ -134,6 +148,9 @@ def _check_proxies(path: KeyPath, listen: ListenSettings) -> Iterator[Problem]:
         text = "asks the client's host about its connection to this one, and behind a proxy it has none; remove it"
         yield Problem((*path, "ident"), text)
     for where, address in _addresses(path, listen):
+        if address.scheme == "vsock":
+            reason = "is a vsock, over which no proxy sends a header; give it a [[listen]] of its own"
+            yield Problem(where, f"{show(str(address))} {reason}", str(address))
         if address.scheme in ("udp", "unixgram", "unixpacket"):
             reason = "is a datagram address, and datagrams have no PROXY header; give it a [[listen]] of its own"
             yield Problem(where, f"{show(str(address))} {reason}", str(address))

@@ -49,7 +49,7 @@ def _conflict(first: Wanted, second: Wanted) -> str:
         return ""
     if not _is_every(one) and not _is_every(other):
         return f"{other} is configured twice; remove one of the two" if one.host == other.host else ""
-    for (address, settings), beside in ((first, other), (second, one)):
+    for (address, settings), beside in () if one.scheme == "vsock" else ((first, other), (second, one)):
         if address.host in EVERY and not settings.ipv6_only and _is_ipv4(beside):
             text = f"{address} also accepts IPv4 clients, as {beside} does"
             return f"{text}; write ipv6_only = true for {address}, or remove one of the two"

@@ -85,7 +85,7 @@ def _plan(settings: Settings) -> list[ListenerPlan]:
                 check_datagrams(address, spec)
             elif address.scheme == "unixpacket":
                 check_packets(address, spec)
-            elif address.scheme in ("tcp", "unix") and not spec.kind.serves_streams:
+            elif address.scheme in ("tcp", "unix", "vsock") and not spec.kind.serves_streams:
                 raise HandlerError(f"{address}: service {spec.name} serves only datagrams, at udp or unixgram")
         tls = _tls(listen, f"listen[{index}].tls", spec)
         texts = _texts(listen, f"listen[{index}].")

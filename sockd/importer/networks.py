@@ -12,7 +12,7 @@ import re
 from typing import TYPE_CHECKING
 
 from sockd.settings.hours import DAY_MINUTES, DailyHours
-from sockd.settings.networks import ClientName, mapped, read_client
+from sockd.settings.networks import ClientCid, ClientName, mapped, read_client
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -146,8 +146,8 @@ def rules(only_from: Iterable[Client], no_access: Iterable[Client]) -> tuple[lis
 
 def written(one: Client) -> str:
     """Return a client as [[listen]] has it: a single address without the length of its prefix."""
-    if isinstance(one, ClientName):
-        return one
+    if isinstance(one, ClientName | ClientCid):
+        return str(one)
     return str(one.network_address) if one.prefixlen == one.max_prefixlen else str(one)
 
 

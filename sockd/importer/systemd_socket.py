@@ -123,8 +123,12 @@ class _Socket:
         at_port, at_path = LISTENS[one.key]
         if self._accepts and one.key == "ListenDatagram":
             self._draft.leave_out(f"{one}: Accept=yes is for connections; systemd ignores it here", one.place)
-        elif "%" in one.value or one.value.startswith("vsock:"):
-            self._draft.leave_out(f"{one}: is a specifier or a vsock; write a path or a port", one.place)
+        elif "%" in one.value:
+            self._draft.leave_out(f"{one}: is a specifier; write a path or a port", one.place)
+        elif one.value.startswith("vsock:") and one.key == "ListenStream":
+            self._draft.addresses.append(one.value)
+        elif one.value.startswith("vsock"):
+            self._draft.leave_out(f"{one}: of vsock, sockd serves streams alone", one.place)
         elif one.value.startswith(("/", "@")):
             self._draft.addresses.append(f"{at_path}:{one.value}")
         elif not at_port:

@@ -23,6 +23,7 @@ import stat
 from typing import TYPE_CHECKING
 
 from sockd.errors import SystemFault, fault
+from sockd.net.address.sockaddr import AF_VSOCK
 from sockd.process.descriptors import FIRST_OTHER, complete_streams
 from sockd.units import parse_whole
 from sockd.values import dataclass
@@ -30,7 +31,7 @@ from sockd.values import dataclass
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-FAMILIES = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
+FAMILIES = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX, AF_VSOCK)
 
 
 class StdinKind(enum.Enum):
@@ -110,7 +111,8 @@ def detect_kind(fd: int) -> StdinKind:
     with _borrowed(fd) as sock:
         if sock.family not in FAMILIES:
             raise SystemFault(
-                f"--inetd: standard input is a socket of family {int(sock.family)}; only IP and Unix sockets are served"
+                f"--inetd: standard input is a socket of family {int(sock.family)}; "
+                "only IP, Unix and vsock sockets are served"
             )
         number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_TYPE)
         if number == socket.SOCK_DGRAM:

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 from sockd.errors import SockdError, SystemFault
 from sockd.lazy import lazily, urls
 from sockd.net.address.address import WILDCARDS, resolve_endpoints
-from sockd.net.address.sockaddr import IPPROTO_MPTCP, Endpoint
+from sockd.net.address.sockaddr import AF_VSOCK, IPPROTO_MPTCP, Endpoint
 from sockd.process.descriptors import FIRST_OTHER
 from sockd.values import dataclass, replace
 
@@ -88,6 +88,10 @@ class LeftOut:
     why: str = ""
 
 
+SERVED = ((socket.SOCK_STREAM, socket.SOCK_DGRAM), (socket.SOCK_STREAM,))
+"""Types of sockets that are served; of vsock, the second."""
+
+
 def examine(name: str, fd: int) -> Passed:
     """Ask the kernel what was passed.
 
@@ -99,10 +103,10 @@ def examine(name: str, fd: int) -> Passed:
     sock = socket.socket(fileno=fd)
     sock.set_inheritable(False)
     kind = sock.getsockopt(socket.SOL_SOCKET, socket.SO_TYPE)
-    if sock.family not in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX):
+    if sock.family not in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX, AF_VSOCK):
         return Passed(name, fd, sock, problem=f"is of family {_constant_name(sock.family)}, which sockd does not serve")
     is_packets = sock.family == socket.AF_UNIX and kind == socket.SOCK_SEQPACKET
-    if kind not in (socket.SOCK_STREAM, socket.SOCK_DGRAM) and not is_packets:
+    if kind not in SERVED[sock.family == AF_VSOCK] and not is_packets:
         text = f"is of type {_constant_name(sock.type)}; sockd serves streams (SOCK_STREAM) and datagrams (SOCK_DGRAM)"
         return Passed(name, fd, sock, problem=text)
     where = sock.getsockname()
@@ -113,7 +117,8 @@ def examine(name: str, fd: int) -> Passed:
 
 def _problem(sock: socket.socket, endpoint: Endpoint) -> str:
     stream = endpoint.type != socket.SOCK_DGRAM
-    expected = 0 if endpoint.family == socket.AF_UNIX else socket.IPPROTO_TCP if stream else socket.IPPROTO_UDP
+    has_none = endpoint.family in (socket.AF_UNIX, AF_VSOCK)
+    expected = 0 if has_none else socket.IPPROTO_TCP if stream else socket.IPPROTO_UDP
     found = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PROTOCOL) if hasattr(socket, "SO_PROTOCOL") else expected
     if found not in (expected, IPPROTO_MPTCP if expected == socket.IPPROTO_TCP else expected):
         text = f"sockd serves TCP ({socket.IPPROTO_TCP}) and UDP ({socket.IPPROTO_UDP})"
@@ -128,7 +133,7 @@ def _problem(sock: socket.socket, endpoint: Endpoint) -> str:
 
 def stored_name(address: Address, service: str) -> str:
     """Name a socket of ours in the manager's store: the address, and with port 0 its service, without colons."""
-    is_any_port = address.scheme in ("tcp", "udp") and address.port == 0
+    is_any_port = address.scheme in ("tcp", "udp", "vsock") and address.port == 0
     return urls.quote(f"{address} {service}" if is_any_port else str(address), safe=QUOTED_SAFE)[:MAX_NAME]
 
 
@@ -370,7 +375,7 @@ def _is_gone(bound: Endpoint) -> bool:
 def _is_everywhere(one: Passed, wanted: Endpoint) -> bool:
     """Tell whether a socket is bound to every address of one family: systemd may have one for each."""
     found = one.endpoint
-    if found is None or isinstance(found.sockaddr, str) or found.type != wanted.type:
+    if found is None or isinstance(found.sockaddr, str) or found.type != wanted.type or wanted.family == AF_VSOCK:
         return False
     return found.sockaddr[0] in EVERY_HOST and found.port == wanted.port
 

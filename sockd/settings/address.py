@@ -16,18 +16,20 @@ from typing import Literal, TypeAlias
 
 from sockd.errors import AddressError, SystemFault
 from sockd.lazy import difflib
+from sockd.units import parse_whole
 from sockd.values import dataclass, replace
 
-Scheme: TypeAlias = Literal["tcp", "udp", "unix", "unixgram", "unixpacket", "fd"]
+Scheme: TypeAlias = Literal["tcp", "udp", "unix", "unixgram", "unixpacket", "vsock", "fd"]
 Services: TypeAlias = frozenset[tuple[Scheme, str]]
 
-SCHEMES: tuple[Scheme, ...] = ("tcp", "udp", "unix", "unixgram", "unixpacket", "fd")
+SCHEMES: tuple[Scheme, ...] = ("tcp", "udp", "unix", "unixgram", "unixpacket", "vsock", "fd")
 FORMS = (
-    "tcp://HOST:PORT, udp://HOST:PORT, unix:/PATH, unixgram:/PATH, unixpacket:/PATH or, "
+    "tcp://HOST:PORT, udp://HOST:PORT, unix:/PATH, unixgram:/PATH, unixpacket:/PATH, vsock:CID:PORT or, "
     "for inherited sockets, fd:NAME or fd:NUMBER"
 )
 WILDCARDS = ("", "*")
 MAX_PORT = 65_535  # RFC 9293, 16 bits
+MAX_VSOCK = 2**32 - 2  # vsock(7): the largest CID, and port; 2**32 - 1 is VMADDR_CID_ANY and VMADDR_PORT_ANY
 MAX_PATH_BYTES = 107  # unix(7): sun_path has 108 bytes, the last one for the NUL
 MAX_HOST_BYTES = 253  # RFC 1035, 255 in wire form
 MAX_SCOPE_BYTES = 15  # IFNAMSIZ of if.h is 16 with the NUL
@@ -42,7 +44,8 @@ class Address:
     """An address as written; `str()` gives the same text back.
 
     `host` is "" or "*" for every address of both families, and an IPv6 address
-    without its brackets; `port` is a number or the name of a service; `path` is
+    without its brackets; of vsock it is the CID, "" for every one of this machine;
+    `port` is a number or the name of a service; `path` is
     for unix, unixgram and unixpacket only, behind an @ an abstract name (unix(7));
     `name` is the name or the number of a descriptor that was passed to this
     process, for fd only.
@@ -64,7 +67,8 @@ class Address:
         """Read an address.
 
         Args:
-            text: tcp://host:port, udp://host:port, unix:/path, unixgram:/path, fd:name or fd:number.
+            text: tcp://host:port, udp://host:port, unix:/path, unixgram:/path, unixpacket:/path, vsock:cid:port (as
+                systemd and socat write it), fd:name or fd:number.
             services: what known_services() gave, where services(5) can no longer be read, as after chroot(2).
 
         Raises:
@@ -84,6 +88,8 @@ class Address:
             return cls(scheme, path=_check_path(text, scheme, rest))
         if scheme == "fd":
             return cls(scheme, name=_check_fd_name(text, rest))
+        if scheme == "vsock":
+            return cls(scheme, *_check_vsock(text, rest))
         host, port = _split_authority(text, scheme, rest)
         return cls(scheme, _check_host(text, host), _check_port(text, scheme, port, services))
 
@@ -92,6 +98,8 @@ class Address:
             return f"{self.scheme}:{self.path}"
         if self.name:
             return f"{self.scheme}:{self.name}"
+        if self.scheme == "vsock":
+            return f"vsock:{self.host}:{self.port}"
         return f"{self.scheme}://{bracket(self.host)}:{self.port}"
 
     @property
@@ -129,7 +137,7 @@ class Address:
 
     def registered_service(self) -> str | None:
         """Name the service that services(5) registers for a port given as a number (FAQ IV.11)."""
-        if self.path or not isinstance(self.port, int) or self.port == 0:
+        if self.path or self.scheme == "vsock" or not isinstance(self.port, int) or self.port == 0:
             return None
         try:
             return socket.getservbyport(self.port, self.scheme)
@@ -212,6 +220,22 @@ def _check_fd_name(text: str, name: str) -> str:
     else:
         return name
     raise _bad(text, "descriptor", reason)
+
+
+def _check_vsock(text: str, rest: str) -> tuple[str, int]:
+    """Read CID:PORT, `:PORT` or `*:PORT`; port 0 is chosen by the kernel."""
+    cid, colon, port = rest.partition(":")
+    if rest.startswith("//"):
+        raise _bad(text, "scheme", f"begins with two slashes; did you mean vsock:{rest.lstrip('/')}")
+    if not colon:
+        raise _bad(text, "port", f"no port; did you mean vsock::{cid} (every CID of this machine), or vsock:{cid}:PORT")
+    numbers = []
+    for part, word in (("CID", "0" if cid in WILDCARDS else cid), ("port", port)):
+        number = parse_whole(word, MAX_VSOCK)
+        if number is None:
+            raise _bad(text, part, f"{word!r} is not a number of 0 to {MAX_VSOCK} (vsock(7))")
+        numbers.append(number)
+    return "" if cid in WILDCARDS else str(numbers[0]), numbers[1]
 
 
 def _split_authority(text: str, scheme: Scheme, rest: str) -> tuple[str, str]:

@@ -128,7 +128,8 @@ class ListenSettings:
 
     address: Address | None = setting(
         None,
-        help="tcp://host:port, udp://, unix:/path, unix:@abstract, unixgram:, unixpacket:, fd:name (inherited socket)",
+        help="tcp://host:port, udp://, unix:/path, unix:@abstract, unixgram:, unixpacket:, vsock:cid:port, "
+        "fd:name (inherited socket)",
         source="FAQ II.2",
         parse=Address.read,
     )
@@ -280,7 +281,7 @@ class ListenSettings:
     allow: tuple[Client, ...] = setting(
         (),
         help='accept only clients from these networks, or with these names: "10.0.0.0/8", "www.example.com", '
-        '".example.com"; names are confirmed by the address that they lead to',
+        '".example.com", "vsock:2"; names are confirmed by the address that they lead to',
         source="tcpd: hosts_access(5)",
         parse=textual(read_client),
     )

@@ -7,6 +7,8 @@ import ipaddress
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from sockd.lazy import pattern
+from sockd.units import parse_whole
+from sockd.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -28,10 +30,22 @@ class ClientName(str):
         return name.endswith(self) if self.startswith(".") else name == self
 
 
-Client: TypeAlias = Network | ClientName
+@dataclass(frozen=True, slots=True)
+class ClientCid:
+    """A virtual machine, or its host, by its number (vsock(7))."""
+
+    cid: int
+
+    def __str__(self) -> str:
+        return f"vsock:{self.cid}"
+
+
+Client: TypeAlias = Network | ClientName | ClientCid
 
 UNIX_CLIENTS: Literal["unix:"] = "unix:"
 """In the list of proxies: whoever connects over a Unix socket."""
+MAX_CID = 2**32 - 2
+"""vsock(7): one more is VMADDR_CID_ANY."""
 MAPPED_BITS = 96
 """RFC 4291: ::ffff:0:0/96 holds the IPv4 addresses."""
 
@@ -57,7 +71,12 @@ def read_network(text: str) -> Network:
 
 
 def read_client(text: str) -> Client:
-    """Read a network, the name of a host, or `.example.com`; raises ValueError as read_network()."""
+    """Read a network, the name of a host, `.example.com` or `vsock:3`; raises ValueError as read_network()."""
+    if text.startswith("vsock:"):
+        cid = parse_whole(text.removeprefix("vsock:"), MAX_CID)
+        if cid is None:
+            raise ValueError('is not a client; write "vsock:CID": "vsock:2" is the host of a virtual machine')
+        return ClientCid(cid)
     if text.lower() in _WORDS:
         raise ValueError('is not a client; write "0.0.0.0/0" and "::/0" for all of them, or leave the key out')
     if _NAME.fullmatch(text) and not text[-1].isdigit() and ":" not in text:
@@ -67,12 +86,17 @@ def read_client(text: str) -> Client:
 
 def networks_among(clients: Iterable[Client]) -> list[Network]:
     """Return the networks of a list."""
-    return [one for one in clients if not isinstance(one, ClientName)]
+    return [one for one in clients if not isinstance(one, ClientName | ClientCid)]
 
 
 def names_among(clients: Iterable[Client]) -> list[ClientName]:
     """Return the names of a list."""
     return [one for one in clients if isinstance(one, ClientName)]
+
+
+def cids_among(clients: Iterable[Client]) -> frozenset[int]:
+    """Return the CIDs of a list."""
+    return frozenset(one.cid for one in clients if isinstance(one, ClientCid))
 
 
 def read_proxy(text: str) -> Network | Literal["unix:"]:
@@ -91,8 +115,10 @@ def mapped(network: Network) -> ipaddress.IPv4Network | None:
 __all__ = [
     "UNIX_CLIENTS",
     "Client",
+    "ClientCid",
     "ClientName",
     "Network",
+    "cids_among",
     "mapped",
     "names_among",
     "networks_among",

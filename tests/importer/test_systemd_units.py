@@ -129,6 +129,7 @@ PLAIN = "[Service]\nExecStart=/bin/cat\nStandardInput=socket\n"
         ("ListenStream=@d", "unix:@d"),
         ("ListenStream=127.0.0.1:7903", "tcp://127.0.0.1:7903"),
         ("ListenSequentialPacket=/run/d", "unixpacket:/run/d"),
+        ("ListenStream=vsock::1234", "vsock::1234"),
     ],
 )
 def test_a_socket_for_one_program(converted, listen, address):
@@ -255,7 +256,7 @@ def test_what_is_lost_is_named_with_its_place(converted, socket, service, words)
         (ACCEPT, "[Service]\nExecStart=/bin/cat\n", "expects the socket as descriptor 3 (sd_listen_fds(3))"),
         ("[Socket]\nAccept=yes\n", PLAIN, "has no ListenStream="),
         ("[Socket]\nListenDatagram=1\nAccept=yes\n", PLAIN, "Accept=yes is for connections"),
-        ("[Socket]\nListenStream=vsock::1234\nAccept=yes\n", PLAIN, "is a specifier or a vsock"),
+        ("[Socket]\nListenSequentialPacket=vsock::1234\nAccept=yes\n", PLAIN, "of vsock, sockd serves streams alone"),
         ("[Socket]\nListenFIFO=/run/x\nAccept=yes\n", PLAIN, "ListenFIFO=/run/x: sockd serves streams"),
         (f"{ACCEPT}IPAddressDeny=any\n", PLAIN, "no client would be accepted"),
         (f"{ACCEPT}Backlog=many\n", PLAIN, "Backlog=many: is not a value of Backlog"),

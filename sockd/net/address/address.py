@@ -13,7 +13,7 @@ import socket
 from typing import cast
 
 from sockd.errors import SystemFault, TemporaryFault
-from sockd.net.address.sockaddr import Endpoint, SockAddr, format_sockaddr
+from sockd.net.address.sockaddr import AF_VSOCK, CID_ANY, Endpoint, SockAddr, format_sockaddr
 from sockd.settings.address import SCHEMES, WILDCARDS, Address, Scheme, Services, known_services
 
 __all__ = [
@@ -35,7 +35,12 @@ _KINDS: dict[str, tuple[socket.SocketKind, int]] = {
     "unix": (socket.SOCK_STREAM, 0),
     "unixgram": (socket.SOCK_DGRAM, 0),
     "unixpacket": (socket.SOCK_SEQPACKET, 0),
+    "vsock": (socket.SOCK_STREAM, 0),
 }
+
+
+CID_LOCAL = 1
+"""vsock(7), VMADDR_CID_LOCAL: this machine, where the module vsock_loopback is loaded."""
 
 
 def resolve_endpoints(address: Address, *, passive: bool) -> list[Endpoint]:
@@ -63,6 +68,8 @@ def resolve_endpoints(address: Address, *, passive: bool) -> list[Endpoint]:
         bound = f"\0{address.path[1:]}" if address.is_abstract else address.path
         return [Endpoint(socket.AF_UNIX, kind, proto, bound)]
     port = address.port_number()
+    if address.scheme == "vsock":
+        return [_vsock_endpoint(address.host, port, passive)]
     hosts = _wildcard_hosts(passive) if address.host in WILDCARDS else (address.host,)
     literals = [_literal(host, port, str(address)) for host in hosts]
     found = [item for item in literals if item is not None] or _look_up(address, port, passive)
@@ -70,6 +77,11 @@ def resolve_endpoints(address: Address, *, passive: bool) -> list[Endpoint]:
         Endpoint(family, kind, proto, sockaddr, dual_stack=passive and sockaddr[0] == "::")
         for family, sockaddr in dict.fromkeys(found)
     ]
+
+
+def _vsock_endpoint(cid: str, port: int, passive: bool) -> Endpoint:
+    every = CID_ANY if passive else CID_LOCAL
+    return Endpoint(cast("socket.AddressFamily", AF_VSOCK), socket.SOCK_STREAM, 0, (int(cid) if cid else every, port))
 
 
 def _look_up(address: Address, port: int, passive: bool) -> list[tuple[socket.AddressFamily, SockAddr]]:

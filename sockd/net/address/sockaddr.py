@@ -23,19 +23,23 @@ if TYPE_CHECKING:
 _FAMILY = struct.Struct("=H") if sys.platform == "linux" else struct.Struct("=xB")
 _PORT = struct.Struct("!H")
 _UNSPEC = 0
+AF_VSOCK = getattr(socket, "AF_VSOCK", 40)
+CID_ANY = PORT_ANY = 0xFFFFFFFF
+"""vsock(7): every CID of this machine; a port that the kernel chooses."""
 IPPROTO_MPTCP = 262
 """Of linux/in.h; a client of plain TCP is served as ever (RFC 8684)."""
 
 
 @dataclass(frozen=True, slots=True)
 class SocketAddress:
-    """Who is at an end of a connection: an Internet address, a Unix socket, or nobody knows.
+    """Who is at an end of a connection: an Internet address, a Unix socket, a virtual machine, or nobody knows.
 
     Attributes:
-        family: AF_INET, AF_INET6, AF_UNIX, or AF_UNSPEC where it is unknown.
-        host: numeric address without its scope; empty for a Unix socket and for an unknown end.
+        family: AF_INET, AF_INET6, AF_UNIX, AF_VSOCK, or AF_UNSPEC where it is unknown.
+        host: numeric address without its scope; empty for all that have none.
         port: 0 where there is none.
         flow, scope: of IPv6 (RFC 3493, 3.3); a scope is the number of an interface.
+        cid: of a virtual machine or its host (vsock(7)); -1 where there is none.
         name: of a Unix socket: its path, or NUL and its abstract name; empty for an unnamed one (unix(7)).
     """
 
@@ -45,6 +49,7 @@ class SocketAddress:
     flow: int = 0
     scope: int = 0
     name: bytes = b""
+    cid: int = -1
 
     # ---- made of
 
@@ -57,6 +62,8 @@ class SocketAddress:
             return cls(socket.AF_UNIX, name=sockaddr)
         if isinstance(sockaddr, str):
             return cls(socket.AF_UNIX, name=os.fsencode(sockaddr))
+        if isinstance(sockaddr[0], int):
+            return cls(AF_VSOCK, port=sockaddr[1], cid=sockaddr[0])
         if len(sockaddr) == 2:
             return cls(socket.AF_INET, sockaddr[0], sockaddr[1])
         return cls(socket.AF_INET6, sockaddr[0].partition("%")[0], *sockaddr[1:])
@@ -118,6 +125,8 @@ class SocketAddress:
             return self.host, self.port
         if self.family == socket.AF_INET6:
             return self.host, self.port, self.flow, self.scope
+        if self.family == AF_VSOCK:
+            return self.cid, self.port
         if self.family == socket.AF_UNIX:
             return self.name if self.name.startswith(b"\0") else os.fsdecode(self.name)
         return None
@@ -129,7 +138,7 @@ class SocketAddress:
         return "@" + text[1:].replace("\0", "@") if text.startswith("\0") else text
 
     def __str__(self) -> str:
-        """Return `tcp://127.0.0.1:40000`, `unix:/path`, `unix:@abstract`, `unix:`; `unknown` where nobody knows."""
+        """Return `tcp://127.0.0.1:40000`, `unix:/path`, `unix:@abstract`, `unix:`, `vsock:3:5000`, or `unknown`."""
         if self.family == _UNSPEC:
             return "unknown"
         return format_sockaddr(self.family, socket.SOCK_STREAM, self.sockaddr)
@@ -138,7 +147,7 @@ class SocketAddress:
 UNKNOWN = SocketAddress()
 
 
-SockAddr: TypeAlias = tuple[str, int] | tuple[str, int, int, int] | str
+SockAddr: TypeAlias = tuple[str, int] | tuple[str, int, int, int] | tuple[int, int] | str
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,12 +184,12 @@ def format_sockaddr(family: int, type: int, sockaddr: object) -> str:
     """Print a sockaddr, of a peer or of a bound socket, as an address in one line.
 
     Args:
-        family: AF_INET, AF_INET6 or AF_UNIX.
+        family: AF_INET, AF_INET6, AF_UNIX or AF_VSOCK.
         type: SOCK_STREAM, SOCK_DGRAM or SOCK_SEQPACKET.
         sockaddr: as the socket module gives it: a tuple, text, bytes or None.
 
     Returns:
-        tcp://, udp://, unix:, unixgram: or unixpacket:.  An IPv4-mapped address (RFC 4291) is
+        tcp://, udp://, unix:, unixgram:, unixpacket: or vsock:.  An IPv4-mapped address (RFC 4291) is
         printed as IPv4, an unnamed Unix peer as `unix:`, an abstract one as
         `unix:@name`; what cannot be printed is escaped, for a peer chooses its name.
     """
@@ -188,6 +197,9 @@ def format_sockaddr(family: int, type: int, sockaddr: object) -> str:
     if family == socket.AF_UNIX:
         scheme = "unix" if stream else "unixpacket" if type == socket.SOCK_SEQPACKET else "unixgram"
         return f"{scheme}:" + _printable_path(cast("str | bytes | None", sockaddr))
+    if family == AF_VSOCK:
+        cid, vsock_port = cast("tuple[int, int]", sockaddr)
+        return f"vsock:{'' if cid == CID_ANY else cid}:{0 if vsock_port == PORT_ANY else vsock_port}"
     row = cast("tuple[str, int, int, int]", sockaddr)
     host, port = row[0], row[1]
     if family == socket.AF_INET6:
@@ -199,6 +211,8 @@ def format_peer(peer: SockAddr) -> str:
     """Print the peer of a stream, whose kind its sockaddr tells."""
     if isinstance(peer, str):
         return format_sockaddr(socket.AF_UNIX, socket.SOCK_STREAM, peer)
+    if isinstance(peer[0], int):
+        return format_sockaddr(AF_VSOCK, socket.SOCK_STREAM, peer)
     return format_sockaddr(socket.AF_INET6 if ":" in peer[0] else socket.AF_INET, socket.SOCK_STREAM, peer)
 
 
@@ -227,7 +241,10 @@ def plain(host: str) -> IPAddress:
 
 
 __all__ = [
+    "AF_VSOCK",
+    "CID_ANY",
     "IPPROTO_MPTCP",
+    "PORT_ANY",
     "UNKNOWN",
     "Endpoint",
     "SockAddr",

@@ -13,6 +13,7 @@ import socket
 from typing import TYPE_CHECKING, Final
 
 from sockd.lazy import psutil
+from sockd.net.address.sockaddr import AF_VSOCK
 from sockd.values import dataclass
 
 if TYPE_CHECKING:
@@ -65,6 +66,8 @@ def describe_holder(endpoint: Endpoint) -> str:
     """
     if endpoint.family == socket.AF_UNIX:
         return describe_pids(path_pids(str(endpoint.sockaddr).replace("\0", "@")))
+    if endpoint.family == AF_VSOCK:  # /proc has no table of these
+        return UNSEEN
     rows = [row for row in _bound(endpoint) if _collides(row, endpoint)]
     living = [row for row in rows if row.status not in ORPHANED]
     listening = [row for row in living if row.status == "LISTEN"]

@@ -41,7 +41,7 @@ class Networks:
     def __init__(self, allow: Sequence[Client], deny: Sequence[Client]) -> None:
         self._allow, self._allow_names = networks_among(allow), names_among(allow)
         self._deny, self._deny_names = networks_among(deny), names_among(deny)
-        self._is_open = not (self._allow or self._allow_names)
+        self._is_open = not allow  # a CID is for clients of vsock, and closes it to all others
 
     @property
     def admits_all(self) -> bool:

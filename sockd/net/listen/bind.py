@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from sockd.errors import SockdError, SystemFault, fault
 from sockd.net.address.address import resolve_endpoints
-from sockd.net.address.sockaddr import IPPROTO_MPTCP
+from sockd.net.address.sockaddr import AF_VSOCK, IPPROTO_MPTCP, PORT_ANY
 from sockd.net.listen.address_in_use import describe_holder
 from sockd.net.listen.options import set_options
 from sockd.net.listen.path_access import PathAccess
@@ -37,6 +37,11 @@ logger = logging.getLogger("sockd.listener")
 
 SHARED_PORT_TRIES = 32  # a port the kernel chose for one address is seldom taken on the next one
 NOT_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)  # an IPv6 address of a host whose IPv6 is off
+VSOCK_HINTS = {
+    errno.EAFNOSUPPORT: "this kernel has no vsock; load the module vhost_vsock on a host, "
+    "vmw_vsock_virtio_transport in a virtual machine, or vsock_loopback for this machine alone (vsock(7))",
+    errno.EADDRNOTAVAIL: "this machine has no such CID; write vsock::PORT for every one that it has",
+}
 HINTS = {
     errno.EADDRNOTAVAIL: "no interface of this host has it",
     errno.EAFNOSUPPORT: "this host does not have this address family",
@@ -227,7 +232,7 @@ def _open(endpoint: Endpoint, settings: ListenSettings) -> ServerSocket:
         endpoint = set_options(sock, endpoint, settings)
         if endpoint.family == socket.AF_UNIX and not endpoint.is_abstract:
             return _open_path(sock, endpoint, settings)
-        sock.bind(endpoint.sockaddr)
+        _bind(sock, endpoint)
         if endpoint.type != socket.SOCK_DGRAM:
             sock.listen(settings.backlog)
         return ServerSocket(sock, endpoint if endpoint.is_abstract else replace(endpoint, sockaddr=sock.getsockname()))
@@ -238,13 +243,18 @@ def _open(endpoint: Endpoint, settings: ListenSettings) -> ServerSocket:
 
 def _socket(endpoint: Endpoint, settings: ListenSettings) -> socket.socket:
     """Return a socket, close-on-exec (PEP 446); of MPTCP where that is wanted and possible."""
-    if settings.mptcp and endpoint.family != socket.AF_UNIX and endpoint.type == socket.SOCK_STREAM:
+    if settings.mptcp and endpoint.proto == socket.IPPROTO_TCP:
         try:
             return socket.socket(endpoint.family, endpoint.type, IPPROTO_MPTCP)
         except OSError as error:
             event = {"address": str(endpoint), "error": os.strerror(error.errno or 0)}
             logger.warning("MPTCP not available, using TCP", extra={"event": event})
     return socket.socket(endpoint.family, endpoint.type, endpoint.proto)
+
+
+def _bind(sock: socket.socket, endpoint: Endpoint) -> None:
+    is_any = endpoint.family == AF_VSOCK and endpoint.port == 0  # where 0 is a port like any other
+    sock.bind(endpoint.with_port(PORT_ANY).sockaddr if is_any else endpoint.sockaddr)
 
 
 def _open_path(sock: socket.socket, endpoint: Endpoint, settings: ListenSettings) -> ServerSocket:
@@ -272,7 +282,8 @@ def explain(error: OSError, endpoint: Endpoint) -> SockdError:
         return SystemFault(f"{cause}; {describe_holder(endpoint)}")
     if code == errno.EACCES and 0 < endpoint.port < 1024:
         return type(cause)(f"{cause}; ports below 1024 need root or CAP_NET_BIND_SERVICE (capabilities(7))")
-    hint = HINTS.get(code, "").format(directory=os.path.dirname(str(endpoint).partition(":")[2]))
+    hints = VSOCK_HINTS if endpoint.family == AF_VSOCK else HINTS
+    hint = hints.get(code, "").format(directory=os.path.dirname(str(endpoint).partition(":")[2]))
     return type(cause)(f"{cause}; {hint}") if hint else cause
 
 
@@ -295,7 +306,7 @@ def bind_problem(address: Address, settings: ListenSettings) -> str:
 def _try(endpoint: Endpoint, settings: ListenSettings) -> None:
     with socket.socket(endpoint.family, endpoint.type, endpoint.proto) as sock:
         endpoint = set_options(sock, endpoint, settings)
-        sock.bind(endpoint.sockaddr)
+        _bind(sock, endpoint)
 
 
 def _try_path(path: str, endpoint: Endpoint) -> None:

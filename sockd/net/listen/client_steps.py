@@ -20,6 +20,7 @@ from sockd.net.listen.hosts_access import UNKNOWN, AccessClient, HostsFiles
 from sockd.net.listen.pipeline import AcceptedConnection, AcceptPipeline, Passage
 from sockd.net.listen.refusal import RefusalReason
 from sockd.net.listen.steps import AdmissionStep
+from sockd.settings.networks import cids_among
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -219,6 +220,22 @@ def _unmapped(address: SocketAddress) -> SocketAddress:
     return SocketAddress.parse(str(plain(address.host)), address.port)
 
 
+class CidStep:
+    """Holds the CID of a vsock client against allow and deny; other clients are AdmissionStep's."""
+
+    def __init__(self, settings: ListenSettings) -> None:
+        self._allow, self._deny = cids_among(settings.allow), cids_among(settings.deny)
+        self._is_open = not settings.allow
+
+    def run(self, one: AcceptedConnection, way: AcceptPipeline) -> Passage:
+        """Check a connection."""
+        cid = one.accepted.cid
+        if cid < 0 or (cid not in self._deny and (self._is_open or cid in self._allow)):
+            return Passage.NEXT
+        one.refusal = RefusalReason.DENIED
+        return Passage.REFUSED
+
+
 class ClientRules:
     """All rules of a listener about its clients, as steps.
 
@@ -263,6 +280,8 @@ class ClientRules:
         """Yield the steps, in their order."""
         if self._settings.hours or self._settings.max_load is not None:
             yield ConditionsStep(OpeningConditions(self._settings))
+        if self._settings.allow or self._settings.deny:
+            yield CidStep(self._settings)
         yield self._naming
         yield AdmissionStep(self._admission)
         if self._settings.deny_time is not None:

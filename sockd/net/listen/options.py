@@ -20,6 +20,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from sockd.errors import SockdError, SystemFault, fault
+from sockd.net.address.sockaddr import AF_VSOCK
 from sockd.net.listen.multicast import join
 from sockd.settings.listen import ListenSettings
 from sockd.values import dataclass, replace
@@ -52,6 +53,7 @@ class SocketKind(enum.Flag):
     UDP6 = enum.auto()
     UNIX = enum.auto()
     UNIXGRAM = enum.auto()
+    VSOCK = enum.auto()
     TCP = TCP4 | TCP6
     UDP = UDP4 | UDP6
     V4 = TCP4 | UDP4
@@ -64,6 +66,8 @@ class SocketKind(enum.Flag):
         stream = endpoint.type != socket.SOCK_DGRAM
         if endpoint.family == socket.AF_UNIX:
             return cls.UNIX if stream else cls.UNIXGRAM
+        if endpoint.family == AF_VSOCK:
+            return cls.VSOCK
         if endpoint.family == socket.AF_INET6:
             return cls.TCP6 if stream else cls.UDP6
         return cls.TCP4 if stream else cls.UDP4

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from sockd.errors import SystemFault
 from sockd.lazy import ctypes
+from sockd.net.address.sockaddr import AF_VSOCK
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -48,7 +49,7 @@ def restrict(sock: socket.socket, allow: Sequence[Network], deny: Sequence[Netwo
     """Have the kernel drop what clients send who are denied, or not allowed; without networks, drop nothing any more.
 
     Args:
-        sock: of datagrams, or listening.  A Unix socket is left alone: the mode of its path decides.
+        sock: of datagrams, or listening.  A Unix socket is left alone: the mode of its path decides; so is a vsock.
 
     Raises:
         SystemFault: the system has no such filters, these are too many networks, or this process may not change it
@@ -80,7 +81,7 @@ def check_restrict(sock: socket.socket, allow: Sequence[Network], deny: Sequence
 
 def is_restricted(sock: socket.socket, allow: Sequence[Network], deny: Sequence[Network]) -> bool:
     """Tell whether these are in effect: by the filter that the socket has, whoever has attached it."""
-    if sock.family == socket.AF_UNIX:
+    if sock.family in (socket.AF_UNIX, AF_VSOCK):
         return True
     attached = _attached(sock)
     return attached == _pack(make_filter(allow, deny)) or (attached == b"" and not (allow or deny))

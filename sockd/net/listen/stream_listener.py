@@ -2,8 +2,8 @@
 """Accepts: a listening socket whose connections go into one group of the set.
 
 A listener without rules accepts in C, a batch per turn.  One with rules (`sockd.net.listen.admission`, or a limit at
-which it refuses) accepts one by one, and passes each through the steps of sockd.net.listen.pipeline. A client above a
-limit is handled as `at_limit` says: left in the backlog, closed gracefully after the banner, or reset.
+which it refuses), or of vsock (whose peers lose their names as we close), accepts one by one by the steps of
+sockd.net.listen.pipeline. Above a limit `at_limit` decides: left in the backlog, closed after the banner, or reset.
 
 Out of descriptors or memory the listener pauses, each time longer, until
 accept works again; at every try that gets nobody in, one connection is shed with
@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 
 from sockd.lazy import lazily
 from sockd.log.rate_limit import LogLimit
-from sockd.net.address.sockaddr import SocketAddress
+from sockd.net.address.sockaddr import AF_VSOCK, SocketAddress
 from sockd.net.connection.silent import EVERY_GROUP, has_silent, shed_silent
 from sockd.net.kernel import DEAD, SHORTAGES, accept_queue, is_hung_up
 from sockd.net.listen.admission import Admission
@@ -127,8 +127,8 @@ class StreamListener:
             free=self._wake,
             address=str(listening),
         )
-        is_plain = settings.at_limit == "defer" and self._headers is None and not is_encrypted
-        is_plain = is_plain and not (self._admission.looks_at_each or settings.names or settings.banner)
+        is_plain = settings.at_limit == "defer" and self._headers is None and listening.endpoint.family != AF_VSOCK
+        is_plain = is_plain and not (is_encrypted or self._admission.looks_at_each or settings.names or settings.banner)
         is_plain = is_plain and not (settings.is_conditional or settings.banner_files or delivery.texts.greeting)
         self._accept_batch = self._batches() if is_plain else None
         self._pause = FIRST_PAUSE_SECONDS

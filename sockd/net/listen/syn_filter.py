@@ -22,6 +22,7 @@ import sys
 from contextlib import suppress
 
 from sockd.lazy import ctypes
+from sockd.net.address.sockaddr import AF_VSOCK
 
 HANDSHAKE_SECONDS = 1.0
 """Time for handshakes in progress: the first retransmission of a SYN+ACK (RFC 6298, 2.1)."""
@@ -51,7 +52,7 @@ def refuse_new_clients(sock: socket.socket) -> None:
     with suppress(OSError):
         if sock.family == socket.AF_UNIX:
             sock.shutdown(socket.SHUT_RD)
-        else:
+        elif sock.family != AF_VSOCK:  # which has no filters
             _drop_syn(sock)
 
 

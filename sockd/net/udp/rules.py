@@ -90,8 +90,9 @@ class DatagramRules:
         """Tell whether datagrams of a sender are looked at; over Unix sockets the path's mode decides."""
         if not isinstance(sender, tuple):
             return True
-        is_allowed = self._overrides.judge(sender[0])
-        return self._networks.admit(sender[0]) if is_allowed is None else is_allowed
+        host = str(sender[0])
+        is_allowed = self._overrides.judge(host)
+        return self._networks.admit(host) if is_allowed is None else is_allowed
 
     def is_service_port(self, sender: SockAddr | bytes | None) -> bool:
         """Tell whether a service is asked by what answers anything; a small one, by what may be a service itself."""
@@ -103,7 +104,7 @@ class DatagramRules:
         """Take an answer of `size` bytes from the sender's budget; False when it is spent."""
         if self._buckets is None:
             return True
-        source: Hashable = source_number(sender[0], self._settings) if isinstance(sender, tuple) else sender
+        source: Hashable = source_number(str(sender[0]), self._settings) if isinstance(sender, tuple) else sender
         return self._buckets.consume(source, size + HEADER_BYTES)
 
     @property

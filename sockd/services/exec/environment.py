@@ -25,14 +25,17 @@ def build_environment(
         find_name: the confirmed name of a numeric address, if it is known.
 
     Returns:
-        NAME=value of PROTO, TCP* or UNIX*, REMOTE_ADDR and REMOTE_PORT; an IPv4 client of a socket
+        NAME=value of PROTO, TCP*, UNIX* or VSOCK*, REMOTE_ADDR and REMOTE_PORT; an IPv4 client of a socket
         for both families has its IPv4 address.
 
     Source: http://cr.yp.to/ucspi-tcp/environment.html, the UNIX protocol of ucspi-unix, systemd.socket(5).
     """
     local = SocketAddress.from_sockaddr(sock.getsockname())
     is_unix = sock.family == socket.AF_UNIX and not peer.host
-    pairs = _unix(sock, local, peer) if is_unix else _tcp(local, peer, find_name)
+    if local.cid >= 0:
+        pairs = _vsock(local, peer)
+    else:
+        pairs = _unix(sock, local, peer) if is_unix else _tcp(local, peer, find_name)
     return tuple(f"{name}={value}" for name, value in pairs.items())
 
 
@@ -40,11 +43,13 @@ def describe_listener(sock: socket.socket) -> tuple[str, ...]:
     """Describe a listening or datagram socket for a program: as of a connection, without its client.
 
     Returns:
-        NAME=value of PROTO (TCP, UDP or UNIX), and of where it is bound.
+        NAME=value of PROTO (TCP, UDP, UNIX or VSOCK), and of where it is bound.
     """
     local = SocketAddress.from_sockaddr(sock.getsockname())
     if sock.family == socket.AF_UNIX:
         return ("PROTO=UNIX", f"UNIXLOCALPATH={local.unix_name}")
+    if local.cid >= 0:
+        return ("PROTO=VSOCK", f"VSOCKLOCALCID={local.cid}", f"VSOCKLOCALPORT={local.port}")
     proto = "UDP" if sock.type == socket.SOCK_DGRAM else "TCP"
     return (f"PROTO={proto}", f"{proto}LOCALIP={plain_host(local.host)}", f"{proto}LOCALPORT={local.port}")
 
@@ -60,6 +65,12 @@ def _tcp(local: SocketAddress, peer: SocketAddress, find_name: Callable[[str], s
     if peer.host:
         pairs |= {"REMOTE_ADDR": pairs["TCPREMOTEIP"], "REMOTE_PORT": pairs["TCPREMOTEPORT"]}
     return pairs
+
+
+def _vsock(local: SocketAddress, peer: SocketAddress) -> dict[str, str]:
+    pairs = {"PROTO": "VSOCK", "VSOCKLOCALCID": str(local.cid), "VSOCKLOCALPORT": str(local.port)}
+    pairs |= {"VSOCKREMOTECID": str(peer.cid), "VSOCKREMOTEPORT": str(peer.port)}
+    return pairs | {"REMOTE_ADDR": f"vsock:{peer.cid}", "REMOTE_PORT": str(peer.port)}
 
 
 def plain_host(host: str) -> str:
