@@ -95,6 +95,7 @@ enum {
     AGAIN_RESTING = 16,  /* see sb_mux_rest */
     AGAIN_FILTERED = 32, /* see sb_mux_filter; also of packets, which are not framed as they come and go either */
     AGAIN_UNOPENED = 64, /* its filter may have input that has not come out of it, without its being ready */
+    AGAIN_APART = 128,   /* see sb_mux_apart */
     AGAIN_INPUT = AGAIN_WANTED | AGAIN_UNOPENED
 };
 

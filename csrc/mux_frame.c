@@ -23,7 +23,8 @@ static void hand_out(sb_mux *mux, struct row *row, int64_t offset, size_t size, 
     const sb_group *group = &mux->groups[row->group];
     row->frames += (int64_t)frames;
     sb__share_charge(sb__share_of(mux, row), frames, size);
-    int merge = group->flags & SB_GROUP_MERGE && offset >= 0 && !(frames == 1 && size >= SB_OWN_EVENT);
+    int merge = group->flags & SB_GROUP_MERGE && offset >= 0 && !(frames == 1 && size >= SB_OWN_EVENT)
+        && !(row->again & AGAIN_APART);
     if (!merge) {
         sb__event(mux, SB_EVENT_FRAMES, row, (int)found->returns);
         sb_event *event = &mux->events[mux->counts.events - 1];
@@ -44,10 +45,15 @@ static void hand_out(sb_mux *mux, struct row *row, int64_t offset, size_t size, 
     mux->events[mux->run].frames += (int64_t)frames;
 }
 
+static sb_serve served_by(const sb_mux *mux, const struct row *row)
+{
+    return row->again & AGAIN_APART ? NULL : mux->groups[row->group].serve;
+}
+
 /* Frames of a service that needs no caller.  True when it was one. */
 static int serve(sb_mux *mux, struct row *row, char *data, size_t size, size_t frames)
 {
-    sb_serve serve_them = mux->groups[row->group].serve;
+    sb_serve serve_them = served_by(mux, row);
     if (serve_them == NULL)
         return 0;
     row->frames += (int64_t)frames;
@@ -87,7 +93,7 @@ static int find(const sb_framing *framing, const char *data, size_t size, sb_sca
 /* How many frames of a connection are found in this turn.  What needs no caller is not counted by frames. */
 static size_t max_frames(const sb_mux *mux, const struct row *row)
 {
-    return mux->groups[row->group].serve == NULL ? (size_t)sb__share_of(mux, row)->each : SB_RECEIVE;
+    return served_by(mux, row) == NULL ? (size_t)sb__share_of(mux, row)->each : SB_RECEIVE;
 }
 
 static sb_scan scan_of(const struct row *row)

@@ -188,6 +188,16 @@ int sb_mux_serve(sb_mux *mux, int group, sb_serve how)
     return 0;
 }
 
+int sb_mux_apart(sb_mux *mux, int id, int apart)
+{
+    SB_CHECKED(mux);
+    struct row *row;
+    int code = sb__live(mux, id, &row);
+    if (code == 0)
+        row->again = (uint8_t)(apart ? row->again | AGAIN_APART : row->again & ~AGAIN_APART);
+    return code;
+}
+
 void sb__leave_source(sb_mux *mux, struct row *row)
 {
     if (row->again & AGAIN_COUNTED)

@@ -364,6 +364,11 @@ int sb_mux_sources(sb_mux *mux, int group, sb_sources *sources);
  * Returns 0, SB_ERR_GONE, or SB_ERR_INVALID: its framing cannot be answered so. */
 int sb_mux_serve(sb_mux *mux, int group, sb_serve serve);
 
+/* From now on a connection's frames are events of their own (apart 1), whatever answers those of its group, and are
+ * never merged with those of others; or they are as its group's again (0).  The others are served as before.
+ * Returns 0 or SB_ERR_GONE. */
+int sb_mux_apart(sb_mux *mux, int id, int apart);
+
 /* Accept up to max connections from a listening descriptor into group.
  * Connections that died in the queue are passed over (accept(2)).
  * Returns how many came.  *stopped (NULL: of no interest): 0, or the errno for which the listener had better pause

@@ -162,6 +162,39 @@ static void served_here(void)
     end_of(w);
 }
 
+/* One of a group is the caller's, and alone in its events; the others are served or merged as before. */
+static void apart_from_its_group(void)
+{
+    sb_group group = lines_group();
+    group.flags = SB_GROUP_MERGE;
+    struct world *w = world_of(8, group);
+    group.serve = upper;
+    for (int served = 0; served <= 1; served++) {
+        int number = served ? sb_mux_group(w->mux, &group) : 0;
+        int a = join(w, number), b = join(w, number), c = join(w, number);
+        CHECK_EQ(sb_mux_apart(w->mux, b, 1), 0);
+        for (int round = 0; round <= 1; round++) {
+            int ids[] = {a, b, c}, own = 0;
+            for (int i = 0; i < 3; i++)
+                say(w, ids[i], "x\ny\n");
+            turn(w);
+            for (int i = 0; i < sb_mux_counts(w->mux)->events; i++)
+                own += sb_mux_events(w->mux)[i].id == b && sb_mux_events(w->mux)[i].frames == 2;
+            CHECK_EQ(own, round == 0);
+            CHECK_EQ(sb_mux_counts(w->mux)->events == 0, served && round == 1);
+            CHECK_TEXT(heard(w, a), served ? "X\nY\n" : "-");
+            CHECK_TEXT(heard(w, b), served && round == 1 ? "X\nY\n" : "-");
+            CHECK_TEXT(heard(w, c), served ? "X\nY\n" : "-");
+            CHECK_EQ(sb_mux_apart(w->mux, b, 0), 0);
+        }
+        hang_up(w, b);
+        turn(w);
+        sb_mux_reap(w->mux);
+        CHECK_EQ(sb_mux_apart(w->mux, b, 1), SB_ERR_GONE);
+    }
+    end_of(w);
+}
+
 static void not_a_socket(void)
 {
     if (with_epoll)
@@ -459,6 +492,7 @@ const struct test mux_input_tests[] = {
     {"too long in a buffer", too_long_in_a_buffer},
     {"raw input", raw_input},
     {"served here", served_here},
+    {"apart from its group", apart_from_its_group},
     {"not a socket", not_a_socket},
     {"named by the caller", named_by_the_caller},
     {"merges", merges},

@@ -480,7 +480,7 @@ static void no_mux(void)
         sb_mux_accept(NULL, 0, 0, 1, NULL), sb_mux_row(NULL, 0), sb_mux_peer(NULL, 0, "", 0), sb_mux_spent(NULL, 0, 0),
         sb_mux_send(NULL, 0, "", 0), sb_mux_close(NULL, 0, 0), sb_mux_abort(NULL, 0, 0),
         sb_mux_framing(NULL, 0, &group.framing), sb_mux_export(NULL, 0, &moved, &data, &data),
-        sb_mux_import(NULL, 0, 0, &moved, NULL, NULL), sb_mux_filter(NULL, 0), sb_mux_rest(NULL, 0, 0),
+        sb_mux_import(NULL, 0, 0, &moved, NULL, NULL), sb_mux_filter(NULL, 0), sb_mux_rest(NULL, 0, 0), sb_mux_apart(NULL, 0, 1),
         sb_mux_forget(NULL, 0), sb_mux_shutdown(NULL, 0), sb_mux_pause(NULL, 0, 0), sb_mux_water(NULL, 0, 1, 0),
         sb_mux_unsent(NULL, 0), sb_mux_info(NULL, 0, &info),
     };

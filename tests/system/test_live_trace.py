@@ -158,6 +158,33 @@ def test_the_rate_is_kept_and_the_rest_counted(traced, workers):
     assert {data for _, data in trace.frames()} <= {"line", "LINE\n"}
 
 
+@pytest.mark.parametrize("service", ["upper", "traced_app:upper", "traced_app:Upper", "traced_app:batch"])
+def test_one_connection_of_many_at_a_high_rate(traced, service):
+    """What is past its rate is served with the others meanwhile, by the C core too, and counts all the same."""
+    house = traced(service)
+    pid = house.sockctl.ask("status")["pid"]
+    with closing(house.connect()) as client, closing(house.connect()) as other:
+        for sock in (client, other):
+            ask(sock, b"before\n")
+        own = f":{client.getsockname()[1]}"
+        (id,) = [row["id"] for row in house.sockctl.ask("connections") if row["peer"].endswith(own)]
+        memory = _rss(pid)
+        trace = house.trace(id, "--rate", 20)
+        for _ in range(400):
+            assert ask(client, b"line\n" * 100).upper() == b"LINE\n" * 100
+            ask(other, b"other\n")
+
+        def counted():
+            return len(trace.frames()) + sum(one.get("left_out", 0) for one in trace.lines)
+
+        _until(lambda: counted() >= 40_000)
+        if service == "traced_app:upper":  # each frame is one, and its reply another one
+            _until(lambda: counted() >= 80_000)
+            assert counted() == 80_000
+        assert {one["connection"] for one in trace.lines if "connection" in one} == {id}
+        assert _rss(pid) - memory < 8 << 20
+
+
 @pytest.mark.parametrize("workers", [1, 4])
 def test_over_a_reload_and_an_upgrade(traced, workers):
     house = traced("traced_app:upper", workers=workers)

@@ -10,6 +10,7 @@ frames a second of 4 KB delay nobody.
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from sockd.errors import TemporaryFault, UsageError
@@ -47,6 +48,8 @@ RECORD_BYTES = 256
 """Of a record, beside the bytes that it shows."""
 SENT_RECORDS, SENT_BYTES = 50, 16 * 1024
 """At once, at the most: as JSON, 0.5 ms."""
+MAX_TABLE_ID = (1 << 31) - 1
+"""Of a connection of one process (csrc/slots.h)."""
 MAX_ID = (1 << 63) - 1
 """Of a connection: more than any daemon has, with the number of a worker before it (IDS_PER_WORKER)."""
 
@@ -181,7 +184,7 @@ class Tracer:
         serving: whose connections.
 
     Attributes:
-        ignored: see Observer.
+        ignored, is_apart: see Observer.
     """
 
     def __init__(self, serving: ListenerRegistry) -> None:
@@ -189,6 +192,9 @@ class Tracer:
         self._traces: list[Trace] = []
         self._watching: dict[int, tuple[Record, list[Trace]]] = {}
         self.ignored: set[int] = set()
+        self.is_apart = False
+        self._apart: set[int] = set()
+        self._resting: dict[int, int] = {}
         self._table: TappedTable | None = None
         self._timer: Timer | None = None
 
@@ -197,52 +203,82 @@ class Tracer:
         if len(self._traces) >= MAX_TRACES:
             raise TemporaryFault(f"{MAX_TRACES} traces are on already; end one of them")
         self._traces.append(trace)
-        self._watching.clear()
-        self.ignored.clear()
         if self._table is None:
             self._table = tap(self._serving.tools.connections, self)
+            self._changed(self._table)
             self._tick()
         else:
-            self._tap_groups(self._table)
+            self._changed(self._table)
 
     def remove(self, trace: Trace) -> None:
         """End one; with the last one everything is as before."""
-        if trace not in self._traces:
+        if trace not in self._traces or self._table is None:
             return
         self._traces.remove(trace)
-        self._watching.clear()
-        self.ignored.clear()
+        self._changed(self._table)
         if not self._traces and self._timer is not None:
             self._timer.cancel()
             self._table = None
             untap(self._serving.tools.connections)
 
+    def _changed(self, table: TappedTable) -> None:
+        """Observe what is traced now."""
+        for id in list(self._resting):
+            self._wake(id)
+        self._watching.clear()
+        self.ignored.clear()
+        for id in self._apart:
+            table.groups.set_apart(id, False)
+        wanted = {trace.subject.connection for trace in self._traces}
+        self.is_apart = -1 not in wanted
+        self._apart = {id for id in wanted if 0 <= id <= MAX_TABLE_ID}
+        self._tap_groups(table)
+
     def _tick(self) -> None:
-        """Send on what was seen; and see the groups that a reload has brought."""
+        """Send on what was seen; and see groups that a reload has brought, and connections that an upgrade has."""
         if self._table is not None:
             self._timer = self._serving.tools.loop.call_later(INTERVAL_SECONDS, self._tick)
+            for id in list(self._resting):
+                self._wake(id)
             self._tap_groups(self._table)
             for trace in list(self._traces):
                 trace.tick()
 
     def _tap_groups(self, table: TappedTable) -> None:
+        """Tap all groups of the services that are traced, and the groups of the connections that are."""
+        services = {one.subject.service for one in self._traces if one.subject.connection < 0}
+        single = {self._set_apart(table, id) for id in self._apart}
         for served in self._serving.every():
-            kind, name = served.run.spec.kind, served.run.spec.name
-            if not isinstance(kind, TableKind) or not any(one.subject.service in ("", name) for one in self._traces):
+            if not isinstance(served.run.spec.kind, TableKind):
                 continue
+            is_whole = not services.isdisjoint(("", served.run.spec.name))
             for group in served.listener.groups:
                 sink = table.groups.sinks[group]
-                if isinstance(sink, TappedEvents):
-                    continue
-                tapped = (one for one in table.groups.sinks if isinstance(one, TappedEvents) and one.inner is sink)
-                table.groups.sinks[group] = next(tapped, None) or _tapped(sink, table, served.run.spec)
-                table.groups.serve(group, 0)
+                if not isinstance(sink, TappedEvents):
+                    if not is_whole and group not in single:
+                        continue
+                    tapped = (one for one in table.groups.sinks if isinstance(one, TappedEvents) and one.inner is sink)
+                    sink = next(tapped, None) or _tapped(sink, table, served.run.spec)
+                    table.groups.sinks[group] = sink
+                table.groups.serve(group, 0 if is_whole else sink.core)
+
+    def _set_apart(self, table: TappedTable, id: int) -> int:
+        """Have a connection be observed without the others of its group; return that, -1 where it has ended."""
+        try:
+            group = table.info(id).group
+        except LookupError:
+            return -1
+        table.groups.set_apart(id, True)
+        return group
 
     # ---- the observer (sockd.net.connection.tapped)
 
     def _find(self, id: int) -> tuple[Record, list[Trace]]:
         found = self._watching.get(id)
         if found is None:
+            if self.is_apart and id not in self._apart:
+                self.ignored.add(id)
+                return {}, []
             try:
                 info = self._serving.tools.connections.info(id)
             except LookupError:
@@ -257,7 +293,8 @@ class Tracer:
 
     def room(self, id: int) -> int:
         """See Observer."""
-        return max((trace.room for trace in self._find(id)[1]), default=-1)
+        traces = self._find(id)[1]
+        return traces[0].room if len(traces) == 1 else max((trace.room for trace in traces), default=-1)
 
     def show(self, id: int, direction: str, data: bytes, size: int) -> None:
         """See Observer."""
@@ -270,8 +307,24 @@ class Tracer:
         for trace in self._find(id)[1]:
             trace.leave_out(frames)
 
+    def rest(self, id: int, frames: int) -> None:
+        """See Observer; the next tick wakes it."""
+        if self._table is not None and id not in self._resting:
+            self._table.groups.set_apart(id, False)
+            self.ignored.add(id)
+            self._resting[id] = self._table.info(id).frames - frames
+
+    def _wake(self, id: int) -> None:
+        """Count what has passed of a connection since it rests, and the replies."""
+        before = self._resting.pop(id)
+        self.ignored.discard(id)
+        with suppress(LookupError):
+            self.leave_out(id, 2 * (self._serving.tools.connections.info(id).frames - before))
+
     def forget(self, id: int) -> None:
         """See Observer."""
+        if id in self._resting:
+            self._wake(id)
         self._watching.pop(id, None)
         self.ignored.discard(id)
 

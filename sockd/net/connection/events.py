@@ -15,7 +15,12 @@ class ConnectionEvents:
     """Told of the events of a group's connections, in their order; does nothing about them.
 
     A service overrides what it wants to know.
+
+    Attributes:
+        replies_each: it has one reply for each frame, and sends those of an event together (reply_lengths).
     """
+
+    replies_each = False
 
     def frames(self, index: int, id: int, part: int, offset: int, size: int, count: int) -> None:
         """`count` frames of connection `id`, or (id -1) of the parts from `part` on."""
@@ -80,6 +85,7 @@ class PassedEvents(ConnectionEvents):
 
     def __init__(self, inner: ConnectionEvents) -> None:
         self.inner = inner
+        self.replies_each = inner.replies_each
         self.accepted = inner.accepted  # type: ignore[method-assign]  # no frame of ours between: all but frames goes by
         self.ended = inner.ended  # type: ignore[method-assign]  # likewise
         self.wrong = inner.wrong  # type: ignore[method-assign]  # likewise

@@ -66,6 +66,10 @@ class ConnectionGroups:
         """Have frames of a group answered by a service of the C core, from now on; 0: they are events."""
         lib.sb_mux_serve(self._handle, group, lib.sockd_server(number))
 
+    def set_apart(self, id: int, apart: bool) -> None:
+        """Have the frames of a connection be events of their own, whatever answers those of its group, or as before."""
+        lib.sb_mux_apart(self._handle, id, apart)
+
     def count_sources(self, group: int, sources: Sources | None) -> None:
         """Have what is accepted into a group count by its source, and closed where that has too many."""
         if sources is not None:

@@ -2,8 +2,9 @@
 """What passes, shown to an observer: the frames of a group on their way to its sink, and what is sent.
 
 Nothing here is on the way of a frame while nobody looks: for the time of an observation the table is of another class,
-and a group has another sink.  Frames that a sink gives back come again, and are shown once.  What is sent is shown as
-it was written; what was received is shown frame by frame, without what frames it.
+and a group has another sink.  Where single connections are observed, their frames are events of their own: those of the
+others are merged, and answered by the C core, as before.  Frames that a sink gives back come again, and are shown once.
+What is sent is shown as it was written; what was received is shown frame by frame, without what frames it.
 """
 
 from __future__ import annotations
@@ -31,9 +32,11 @@ class Observer(Protocol):
 
     Attributes:
         ignored: connections that it is known not to watch; the same set for as long as it is there.
+        is_apart: it watches single connections, whose frames are not merged with those of others.
     """
 
     ignored: set[int]
+    is_apart: bool
 
     def room(self, id: int) -> int:
         """Return how many frames of a connection it wants now; -1: it does not watch that connection."""
@@ -43,6 +46,13 @@ class Observer(Protocol):
 
     def leave_out(self, id: int, frames: int) -> None:
         """Count frames that are not shown."""
+
+    def rest(self, id: int, frames: int) -> None:
+        """Have a connection be served with the others of its group for as long as there is no room for it.
+
+        Args:
+            frames: of this event, which are to be counted with those that come meanwhile, and a reply to each.
+        """
 
     def forget(self, id: int) -> None:
         """A connection has ended."""
@@ -61,7 +71,9 @@ class TappedTable(ConnectionTable):
     given_back: dict[int, int]
 
     def _show(self, id: int, data: bytes) -> None:
-        packets = self.groups.packets.get(self.info(id).group)
+        if id in self.observer.ignored:
+            return
+        packets = self.groups.packets.get(self.info(id).group) if self.groups.packets else None
         for one in [data] if packets is None else packets.split(data):
             room = self.observer.room(id)
             if room > 0:
@@ -87,7 +99,7 @@ class TappedTable(ConnectionTable):
         at = 0
         for id, count, _ in self.parts:
             own = [reply for reply in replies[at : at + count] if reply]
-            if (packets := self.groups.packets.get(self.info(id).group)) is not None:
+            if self.groups.packets and (packets := self.groups.packets.get(self.info(id).group)) is not None:
                 own = [packet for reply in own for packet in packets.split(reply)]
             room = self.observer.room(id)
             for reply in own[: max(room, 0)]:
@@ -103,8 +115,9 @@ class TappedTable(ConnectionTable):
             self._show(id, data)
 
     def _send_dirty(self, dirty: Sequence[Writer]) -> None:
+        ignored = self.observer.ignored
         for writer in dirty:
-            if self.observer.room(writer.id) >= 0:
+            if writer.id not in ignored and self.observer.room(writer.id) >= 0:
                 for piece in [one for one in writer.outbox.pieces if one]:
                     self._show(writer.id, piece)
         super()._send_dirty(dirty)
@@ -114,18 +127,21 @@ class TappedTable(ConnectionTable):
         super().unread(id, source, size, frames)
         self.given_back[id] = self.given_back.get(id, 0) + frames
 
-    def cut_parts(self, index: int, parts: Parts) -> None:
-        """Note which frames of an event have been given back by Turn.cut()."""
+    def cut_parts(self, index: int, parts: Parts) -> list[tuple[int, int]]:
+        """Note which frames of an event have been given back by Turn.cut(); return how many of each were kept."""
         _, id, _, first, _, _, count = EVENT.unpack_from(self._events, index * EVENT_SIZE)
         if count == sum(frames for _, frames, _ in parts):
-            return
+            return [(one, frames) for one, frames, _ in parts]
         left = count
         kept = dict([(id, count)] if id >= 0 else self.turn.parts(first, count))
+        counts = []
         for one, frames, _ in parts:
             handed = min(kept.get(one, 0), left)
             left -= handed
+            counts.append((one, handed))
             if handed < frames:
                 self.given_back[one] = self.given_back.get(one, 0) + frames - handed
+        return counts
 
     def _forget(self, id: int) -> None:
         super()._forget(id)
@@ -176,23 +192,34 @@ class TappedEvents(PassedEvents):
         self._answer = answer
         self._frames = inner.frames
         self._turn = connections.turn
+        self._rests = self.replies_each or answer is not None
+        self._observer = connections.observer
         self._ignored = connections.observer.ignored
 
-    def _is_ignored(self, id: int, part: int, count: int) -> bool:
-        """Whether nobody watches a connection of an event: asked for each event of all others."""
-        if self._answer is not None:
-            return False
-        if id >= 0:
-            return id in self._ignored
-        return self._ignored.issuperset([one for one, _ in self._turn.parts(part, count)])
+    def _is_ignored(self, part: int, count: int) -> bool:
+        """Whether nobody watches a connection of a merged event."""
+        ignored = self._ignored
+        return self._observer.is_apart or ignored.issuperset([one for one, _ in self._turn.parts(part, count)])
 
     def frames(self, index: int, id: int, part: int, offset: int, size: int, count: int) -> None:
-        """Show them, and pass them on."""
-        table = self._connections
-        if self._is_ignored(id, part, count):
+        """Show them, and pass them on; to those that nobody watches, the next lines are all that it costs."""
+        if self._answer is None and (id in self._ignored if id >= 0 else self._is_ignored(part, count)):
             self._frames(index, id, part, offset, size, count)
             return
+        table = self._connections
+        if id >= 0 and self._observer.is_apart and self._rests and self._observer.room(id) == 0:
+            self._observer.rest(id, count - min(table.given_back.pop(id, 0), count))
+            if self._answer is None:
+                self._frames(index, id, part, offset, size, count)
+            else:
+                table.write(id, self._answer(table.block(offset, size)) or b"")
+            return
         parts = [(id, count, size)] if id >= 0 else list(table.turn.sized_parts(part, count))
+        if self._answer is None and all(self._observer.room(one) <= 0 for one, _, _ in parts):
+            again = [min(table.given_back.pop(one, 0), frames) for one, frames, _ in parts]
+            self._frames(index, id, part, offset, size, count)
+            self._leave_out(index, parts, again)
+            return
         at = table.pointer(offset)
         for one, frames, length in parts:
             self._show(one, at, length, frames)
@@ -206,6 +233,18 @@ class TappedEvents(PassedEvents):
         finally:
             table.parts = []
         table.cut_parts(index, parts)
+
+    def _leave_out(self, index: int, parts: Parts, again: Sequence[int]) -> None:
+        """Count the frames of an event, and its replies, which were passed on at the speed of those of the others.
+
+        Args:
+            again: of these frames, those that were counted before.
+        """
+        observer = self._observer
+        kept = self._connections.cut_parts(index, parts)
+        for (id, frames, _), known, (_, count) in zip(parts, again, kept, strict=True):
+            if observer.room(id) == 0:
+                observer.leave_out(id, frames - known + (count if self.replies_each else 0))
 
     def _show(self, id: int, source: Any, size: int, frames: int) -> None:  # noqa: ANN401 - a cffi pointer
         table = self._connections

@@ -43,6 +43,8 @@ class FunctionHandler(ConnectionEvents):
         codec: cuts frames, and makes them of replies.
     """
 
+    replies_each = True
+
     def __init__(self, service: str, function: LineFunction, codec: Codec, connections: ConnectionTable) -> None:
         self._service = service
         self._function = function
