@@ -9,6 +9,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tomllib
 from importlib.metadata import requires, version
 from pathlib import Path
 
@@ -200,6 +201,12 @@ def test_units(root):
     for unit in units:
         placed = (root / "usr/lib/systemd/system" / unit.name).read_text()
         assert placed == re.sub(r"^ExecStart=sockd ", "ExecStart=/usr/bin/sockd ", unit.read_text(), flags=re.M)
+
+
+def test_the_configuration_includes_a_directory_that_is_made(root):
+    include = tomllib.loads((root / "usr/share/doc/sockd/examples/systemd/sockd.toml").read_text())["include"]
+    assert include == ["conf.d/*.toml"]
+    assert "\nd /etc/sockd/conf.d 0755 root root -\n" in (root / "usr/lib/tmpfiles.d/sockd.conf").read_text()
 
 
 def test_nothing_knows_where_it_was_built(root):
