@@ -84,6 +84,7 @@ STEPS = [
     (reloading.Reload, "_make_room"),
     (reloading.Reload, "_renew"),
     (reloading.Reload, "problem"),
+    (reloading.Reload, "_bind"),
     (InheritedSockets, "open"),
     (reloading, "check_opened"),
     (ProgramFiles, "prepare"),
