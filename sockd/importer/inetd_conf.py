@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """inetd.conf -> drafts: the dialects of OpenBSD (Debian's openbsd-inetd), inetutils, FreeBSD and NetBSD.
 
-They differ only in the families of "tcp" and "tcp6".  An entry is a line, with the following lines that begin with a
-blank.  A comment that contains an entry is a disabled one, as update-inetd(8) and people write it. Source: inetd(8) of
-each.
+They differ in the families of "tcp" and "tcp6", and in the lines of an entry: to all but inetutils, a line that begins
+with a blank belongs to the one before.  Of two entries for one socket the last one counts.  A comment that contains an
+entry is a disabled one, as update-inetd(8) and people write it. Source: inetd(8) of each.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def parse(text: str, file: str, dialect: str, host: Host) -> tuple[list[Draft], 
     drafts: list[Draft] = []
     notes: list[Note] = []
     default = ""
-    for entry in _entries(text, file):
+    for entry in _entries(text, file, has_continuations=dialect != "inetutils"):
         if len(entry.words) == 1 and entry.words[0].endswith(":"):
             default = entry.words[0].removesuffix(":")
         elif entry.words[0].startswith("#@"):
@@ -74,14 +74,24 @@ def parse(text: str, file: str, dialect: str, host: Host) -> tuple[list[Draft], 
             text = f"{' '.join(entry.words)!r} is not an entry: {len(entry.words)} of at least {_FIELDS} fields"
             notes.append(Note(entry.place, text))
         else:
-            drafts.append(_translate(entry, default, FAMILIES[dialect], host))
+            drafts.append(_translate(entry, default, dialect, host))
+    _replace(drafts)
     return drafts, notes
 
 
-def _entries(text: str, file: str) -> Iterator[Entry]:
+def _replace(drafts: list[Draft]) -> None:
+    """Leave out each service of which a later one has the socket: inetd(8) has it run the later one's program."""
+    last: dict[tuple[str, ...], Draft] = {}
+    for draft in reversed([one for one in drafts if one.addresses and not one.disabled]):
+        later = last.setdefault(tuple(draft.addresses), draft)
+        if later is not draft:
+            draft.leave_out(f"line {later.place.line} has the same socket, and takes the place of this one")
+
+
+def _entries(text: str, file: str, *, has_continuations: bool) -> Iterator[Entry]:
     open_entry: Entry | None = None
     for place, line in numbered_lines(text, file):
-        is_more = open_entry is not None and line[:1] in (" ", "\t") and line.strip()
+        is_more = has_continuations and open_entry is not None and line[:1] in (" ", "\t") and line.strip()
         words, quoted = _split(line)
         if open_entry is not None and is_more:
             both = (*open_entry.words, *words)
@@ -115,23 +125,32 @@ def _split(line: str) -> tuple[tuple[str, ...], bool]:
     return tuple(words), quoted
 
 
-def _translate(entry: Entry, default: str, families: dict[str, str], host: Host) -> Draft:
+def _translate(entry: Entry, default: str, dialect: str, host: Host) -> Draft:
     where, kind, protocol, wait, user, path, *words = entry.words
     hosts, name = _split_hosts(where, default) if protocol != "unix" else ("", where)
     draft = Draft(place=entry.place, name=name, origin=" ".join(entry.words), disabled=entry.disabled)
     if entry.quoted:
         draft.lose("quotes are read as by inetutils, FreeBSD and NetBSD; openbsd-inetd passes them on as characters")
-    stream = _listen(draft, hosts, name, kind, protocol, families)
+    name = str(int(name)) if name.isdecimal() else name
+    stream = _listen(draft, hosts, name, kind, protocol, FAMILIES[dialect])
+    _check_names(draft, hosts, host)
     waits = _limit(draft, wait)
     if path == "internal":
         internal(draft, name, stream=stream)
         return draft
-    _account(draft, user)
+    _account(draft, user, dialect)
     external(draft, path, words, host, place=draft.place)
     if waits or not stream:
         limit = draft.program.get("max_instances")
         pass_socket(draft, draft.place, limit if isinstance(limit, int) else None if waits else AT_ONCE)
     return draft
+
+
+def _check_names(draft: Draft, hosts: str, host: Host) -> None:
+    """Leave out what inetd could not listen at, lest the daemon does not start because of it."""
+    for one in filter(None, hosts.split(",")):
+        if one != "*" and ":" not in one and not one.replace(".", "").isdigit() and not host.addresses(one):
+            draft.leave_out(f"{one} does not resolve")
 
 
 def _split_hosts(where: str, default: str) -> tuple[str, str]:
@@ -174,6 +193,8 @@ def _addresses(draft: Draft, hosts: str, name: str, scheme: str, wildcard: str) 
     for host in hosts.split(",") if hosts else ["*"]:
         plain = host.strip("[]")
         shown = wildcard if plain == "*" else f"[{plain}]" if ":" in plain else plain
+        if wildcard == ONLY_6 and plain.replace(".", "").isdigit():
+            draft.leave_out(f"{plain} is no IPv6 address, as {scheme}6 requires")
         draft.addresses.append(f"{scheme}://{shown}:{name}")
         if plain == "*" and wildcard == ONLY_6:
             draft.listen["ipv6_only"] = True
@@ -195,7 +216,7 @@ def _limit(draft: Draft, wait: str) -> bool:
     if match is None:
         draft.leave_out(f"{wait!r} is neither wait nor nowait")
         return False
-    if match["rate"]:
+    if match["rate"] and int(match["rate"]):
         draft.listen["total_rate"] = {"connections": int(match["rate"]), "per": "1m", "pause": PAUSE}
     instances, rate, per_source = ([int(number) for number in match["limits"].split("/")[1:]] + [0, 0, 0])[:3]
     if instances:
@@ -209,11 +230,15 @@ def _limit(draft: Draft, wait: str) -> bool:
     return match["wait"] == "wait"
 
 
-def _account(draft: Draft, text: str) -> None:
+def _account(draft: Draft, text: str, dialect: str) -> None:
     account, slash, login_class = text.partition("/")
     if slash:
         draft.lose(f"login class {login_class!r} has no equivalent; write its limits as limits = {{ ... }}")
     user, *group = re.split(r"[:.]", account, maxsplit=1)
     draft.program["user"] = user
-    if group and group[0]:
+    if user.isdecimal():
+        draft.leave_out(f"user {user}: inetd(8) knows users by their names alone")
+    if group and group[0] and user == "root" and dialect != "bsd":
+        draft.lose(f"group {group[0]}: inetd(8) sets none for root; write group = ... for it to have one")
+    elif group and group[0]:
         draft.program["group"] = group[0]

@@ -116,6 +116,29 @@ def service(index, one, directory):
     return f"service {one.name or f'odd{index}'}\n{{\n{body}}}\n"
 
 
+def planned(port, sources):
+    """The clients of one service, as the player has them."""
+    keys = {"said": "", "is_datagram": False, "closes": False, "enough": 0, "pause": 0, "silent": ()}
+    return {"address": (ONE, port), "sources": sources, **keys}
+
+
+def compare(directory, old, *options):
+    """What the clients of the plan get of the old program, and of sockd after import of its file, its last word."""
+    imported = subprocess.run(
+        [BIN / "sockctl", "import", *options, old[-1]], capture_output=True, text=True, check=True
+    )
+    (directory / "sockd.toml").write_text(imported.stdout)
+    found = []
+    for command in (old, [BIN / "sockd", "-f", "-c", directory / "sockd.toml"]):
+        done = subprocess.run(
+            ["unshare", "-n", sys.executable, PLAYER, directory / "plan", *command],
+            capture_output=True, text=True, timeout=120, check=False, env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr + (directory / "plan.output").read_text()[-2000:]
+        found.append([[text or "" for text in texts] for texts in json.loads(done.stdout)])
+    return found
+
+
 @pytest.fixture(scope="module")
 def answers():
     """What the clients of each service get of xinetd, and of sockd."""
@@ -134,33 +157,63 @@ def answers():
         (directory / "more").write_text(MORE + texts["included"])
         (directory / "x.conf").write_text(f"{texts['']}{DEFAULTS}include {directory}/more\n{texts['after']}")
         plan = [
-            {
-                "address": (ONE, 22 if "port = 22" in one.lines else FIRST_PORT + index), "sources": one.sources,
-                "said": "", "is_datagram": False, "closes": False, "enough": 0, "pause": 0, "silent": (),
-            }
+            planned(22 if "port = 22" in one.lines else FIRST_PORT + index, one.sources)
             for index, one in enumerate(SERVICES)
-        ]  # fmt: skip
+        ]
         (directory / "plan").write_text(json.dumps(plan))
-        imported = subprocess.run(
-            [BIN / "sockctl", "import", directory / "x.conf"], capture_output=True, text=True, check=True
-        )
-        (directory / "sockd.toml").write_text(imported.stdout)
-        words = ["-dontfork", "-filelog", directory / "log", "-f", directory / "x.conf", "-pidfile", directory / "pid"]
-        found = []
-        for command in ([xinetd, *words], [BIN / "sockd", "-f", "-c", directory / "sockd.toml"]):
-            done = subprocess.run(
-                ["unshare", "-n", sys.executable, PLAYER, directory / "plan", *command],
-                capture_output=True, text=True, timeout=120, check=False, env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
-            )  # fmt: skip
-            assert done.returncode == 0, done.stderr + (directory / "plan.output").read_text()[-2000:]
-            found.append(json.loads(done.stdout))
-        yield found
+        words = ["-dontfork", "-filelog", directory / "log", "-pidfile", directory / "pid"]
+        yield compare(directory, [xinetd, *words, "-f", directory / "x.conf"])
 
 
 @pytest.mark.parametrize(
     "index", range(len(SERVICES)), ids=lambda index: SERVICES[index].lines.replace("\n", "; ") or f"service {index}"
 )
 def test_the_same_clients_are_served(answers, index):
-    of_xinetd, of_sockd = ([text or "" for text in one[index]] for one in answers)
+    of_xinetd, of_sockd = (one[index] for one in answers)
     assert of_sockd == of_xinetd
     assert any(text.endswith("END\n") for text in of_sockd) is SERVICES[index].is_served
+
+
+# ---- inetd
+
+INETDS = {"openbsd": ("inetd", "openbsd-inetd", "-i"), "inetutils": ("inetutils-inetd", "inetutils-inetd", "-d")}
+FIRST_OF_INETD = 7600
+PROGRAM = "DIRECTORY/who who"
+LINES = [
+    f"127.0.0.1:PORT stream tcp nowait nobody {PROGRAM} one",
+    f"127.0.0.1:PORT stream tcp nowait nobody {PROGRAM} one\n127.0.0.1:PORT stream tcp nowait nobody {PROGRAM} two",
+    f"127.0.0.1:0PORT stream tcp nowait nobody {PROGRAM}",
+    f"no-such-host.invalid:PORT stream tcp nowait nobody {PROGRAM}",
+    f"127.0.0.1:PORT stream tcp6 nowait nobody {PROGRAM}",
+    f"127.0.0.1:PORT stream tcp nowait.0 nobody {PROGRAM}",
+    f"127.0.0.1:PORT stream tcp nowait 65534 {PROGRAM}",
+    f"127.0.0.1:PORT stream tcp nowait root.mail {PROGRAM}",
+    f"127.0.0.1:PORT stream tcp nowait mail.games {PROGRAM}",
+    f"127.0.0.1:PORT stream tcp nowait nobody {PROGRAM} one\n    two",
+    f"127.0.0.1:PORT stream tcp nowait nobody {PROGRAM} one # two\n# a comment\n",
+    "127.0.0.1:PORT stream tcp nowait nobody DIRECTORY/who",
+    f"127.0.0.1:PORT\tstream tcp\tnowait  nobody\t{PROGRAM}\t ",
+]
+
+
+@pytest.mark.parametrize("dialect", INETDS)
+def test_lines_of_inetd(dialect):
+    name, package, option = INETDS[dialect]
+    inetd = program(name, package)
+    if os.geteuid() != 0 or subprocess.run(["unshare", "-n", "true"], capture_output=True, check=False).returncode:
+        pytest.skip("needs a network namespace")
+    with tempfile.TemporaryDirectory(prefix="sockd-odd-") as place:
+        directory = Path(place)
+        directory.chmod(0o755)
+        (directory / "who").write_text(WHO)
+        (directory / "who").chmod(0o755)
+        lines = (line.replace("PORT", str(FIRST_OF_INETD + index)) for index, line in enumerate(LINES))
+        text = "".join(f"{line}\n" for line in lines).replace("DIRECTORY", str(directory))
+        (directory / "inetd.conf").write_text(text, newline="")
+        (directory / "plan").write_text(
+            json.dumps([planned(FIRST_OF_INETD + index, (ONE,)) for index in range(len(LINES))])
+        )
+        words = [f"--pidfile={directory}/pid"] if dialect == "inetutils" else []
+        of_inetd, of_sockd = compare(directory, [inetd, option, *words, directory / "inetd.conf"], "--format", dialect)
+        assert dict(zip(LINES, of_sockd, strict=True)) == dict(zip(LINES, of_inetd, strict=True))
+        assert sum(text.endswith("END\n") for (text,) in of_sockd) >= 7
