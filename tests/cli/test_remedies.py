@@ -118,6 +118,25 @@ def test_a_check_notes_directories_that_a_start_needs(tmp_path):
         assert f"sockd: sockd.toml: note: {place}{note}" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ('[service.x]\nbuiltin = "echo"\n[service.p]\nexec = ["/none/such"]\n', "7: service.p.exec: "),
+        ('tls = { certificate = "none.pem" }\n', "4: listen[0].tls.certificate: "),
+        ('[daemon]\nuser = "nosuch"\n', "5: daemon.user: "),
+    ],
+)
+def test_what_is_not_there_names_its_line(tmp_path, text, place):
+    """Seen failing: the key alone."""
+    (tmp_path / "sockd.toml").write_text(LISTEN.replace("upper", "p" if "exec" in text else "upper") + text)
+    for how in ("--check", "--foreground"):
+        done = sockd(how, "-c", "sockd.toml", *(() if "user" in text else ("--user", "root")), cwd=tmp_path)
+        assert (done.returncode, done.stderr.startswith(f"sockd: sockd.toml:{place}")) == (78, True), done.stderr
+    if "user" in text:
+        done = sockd("--check", "-c", "sockd.toml", "--user", "nobodys", cwd=tmp_path)
+        assert done.stderr.startswith('sockd: daemon.user: "nobodys"'), done.stderr
+
+
 def test_root_is_told_of_a_file_that_it_does_not_read(tmp_path):
     if os.geteuid() != 0:
         pytest.skip("needs root")
