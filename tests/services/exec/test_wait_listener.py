@@ -153,16 +153,6 @@ def test_packets_of_a_unix_socket(daemon, program, tmp_path):
                 assert peer.recv(100).endswith(b"a packet")
 
 
-def test_a_handler_serves_no_packets(tmp_path, sockd_script):
-    (tmp_path / "sockd.toml").write_text(
-        f'[daemon]\nuser = "root"\n[[listen]]\naddress = "unixpacket:{tmp_path}/s"\nservice = "echo"\n'
-    )
-    done = subprocess.run(
-        [sockd_script, "--check", "-c", "sockd.toml"], cwd=tmp_path, capture_output=True, text=True, timeout=30
-    )
-    assert (done.returncode, "cannot serve unixpacket, only a program can" in done.stderr) == (78, True), done.stderr
-
-
 def test_one_at_a_time_or_up_to_max_instances(daemon, program):
     for count in (1, 3):
         service = f"max_instances = {count}" if count > 1 else ""
