@@ -6,6 +6,7 @@ from __future__ import annotations
 import array
 import asyncio
 import functools
+import sys
 
 from steps import EOF, RESET, SCENARIOS, Await, told, write_diary
 
@@ -174,7 +175,8 @@ class WritesLines(Noting):
     steps = (b"x", EOF)
 
     def got(self, data):
-        for lines in ([b"1", bytearray(b"2"), memoryview(b"3")], [], [b"x", "text"]):
+        wrong = [b"x", "text"] if sys.version_info < (3, 15) else ["text", b"x"]  # 3.15's keeps the x, and never ends
+        for lines in ([b"1", bytearray(b"2"), memoryview(b"3")], [], wrong):
             try:
                 self.transport.writelines(lines)
             except TypeError as error:

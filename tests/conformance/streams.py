@@ -383,7 +383,8 @@ async def writelines_what(reader, writer, note):
     attempt_now(note, "lines", writer.writelines, [b"a\n", bytearray(b"b\n"), memoryview(b"c\n")])
     attempt_now(note, "lines", writer.writelines, [])
     attempt_now(note, "lines", writer.writelines, (b"%d" % i for i in range(5)))
-    attempt_now(note, "lines", writer.writelines, [b"x", "text"])
+    wrong = [b"x", "text"] if sys.version_info < (3, 15) else ["text", b"x"]  # 3.15's keeps the x, and never ends
+    attempt_now(note, "lines", writer.writelines, wrong)
     attempt_now(note, "lines", writer.writelines, ["text"])
 
 
