@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import socket
 import struct
@@ -40,6 +41,7 @@ root = pytest.mark.skipif(os.geteuid() != 0, reason="mark needs root")
 
 @pytest.fixture(autouse=True)
 def _nothing_leaks():
+    gc.collect()  # what earlier tests left must not be collected in between
     before = sorted(os.listdir("/proc/self/fd"))
     yield
     assert sorted(os.listdir("/proc/self/fd")) == before

@@ -69,6 +69,7 @@ class Bench:
 
 @pytest.fixture
 def bench():
+    gc.collect()  # what earlier tests left must not be collected in between
     before = sorted(os.listdir("/proc/self/fd"))
     with ExitStack() as stack:
         yield Bench(stack)
