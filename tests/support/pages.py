@@ -60,11 +60,12 @@ TOLERANT = [
     (r"\b\d+(\.\d+)? ?(us|ms|s|sec|%)(?!\w)", "DURATION"),
     (r"\b(fd=|recvfrom\(|sendto\(|flock\(|bind\(|listen\()\d+", r"\1FD"),
     (r"ln=15,r=8,p=3\S+", "HASH"),
+    (r"curl: \((\d+)\) Can't ", r"curl: (\1) cannot "),  # as curl 8.23 says it
     # of a connection that was reset: it depends on when
     (r"cannot connect: (\S+) \(tried \S+: Connection reset by peer\)", r"connection reset: \1 (the peer aborted it)"),
     (r"\s+", " "),
 ]
-"""What differs each time: times, ports of clients, process IDs, durations, and the width of columns."""
+"""What differs each time, as times and process IDs do, or from one version of a program to the next."""
 
 
 @dataclass(frozen=True)
