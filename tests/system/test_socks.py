@@ -674,7 +674,7 @@ def datagrams():
     opened = []
 
     def make(host="127.0.0.1"):
-        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
         opened.append(sock)
         sock.settimeout(LIMIT_S)
         sock.bind((host, 0))
@@ -723,7 +723,8 @@ def test_a_name_as_pysocks_asks(proxy, datagrams):
     assert exactly(control, 2) == b"\5\0"
     code, relay = reply_to(control)
     assert code == 0
-    mine, far = datagrams(), datagrams()
+    first = socket.getaddrinfo("localhost", 0, type=socket.SOCK_DGRAM)[0][4]  # some hosts' is ::1
+    mine, far = datagrams(), datagrams(first[0])
     for _ in range(2):
         mine.sendto(bytes(3) + address_of(("localhost", far.getsockname()[1])) + b"hello", relay)
         assert far.recvfrom(100)[0] == b"hello"
