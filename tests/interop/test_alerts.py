@@ -226,7 +226,8 @@ def house(launch, tmp_path):
     program("prometheus", "prometheus")
     (tmp_path / "alerts_app.py").write_text(APP)
     (tmp_path / "alerts_planted.py").write_text(PLANTED)
-    staged = [kind().start(launch, tmp_path / kind.__name__) for kind in Staged.__subclasses__()]
+    kinds = enumerate(Staged.__subclasses__())  # numbers, for the path of a Unix socket has 107 bytes at the most
+    staged = [kind().start(launch, tmp_path / str(number)) for number, kind in kinds]
     for one in staged:
         one.server.ready()
     targets = {type(one).__name__: one.server.addresses[0].removeprefix("tcp://") for one in staged}
