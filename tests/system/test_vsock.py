@@ -12,6 +12,7 @@ import itertools
 import os
 import shutil
 import socket
+import ssl
 import subprocess
 import sys
 
@@ -298,3 +299,13 @@ def test_the_kernel_itself(sockd_script, serve, tmp_path):
     assert "Address already in use (EADDRINUSE)" in done.stderr
     done = sockd_says(sockd_script, tmp_path, listen.replace("vsock:", "vsock:77"))
     assert "(EADDRNOTAVAIL); this machine has no such CID; write vsock::PORT" in done.stderr
+
+
+def test_tls(house, certificates):
+    tls = f'tls = {{ certificate = "{certificates.server.path}", key = "{certificates.server.key}" }}'
+    _, _, port = house(f'service = "echo"\n{tls}')
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with Machine(port) as machine, context.wrap_socket(machine) as sealed:
+        sealed.sendall(b"secret")
+        assert sealed.recv(10) == b"secret"
