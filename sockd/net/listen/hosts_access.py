@@ -31,6 +31,7 @@ LAST = ("allow", "deny", "twist")
 """They must be the last option of a line."""
 MAX_FILE_BYTES = 1024 * 1024
 _BREAKS = re.compile(r"[ \t\r\n,]+")
+_KEYWORDS = ("ALL", "EXCEPT", "KNOWN", "LOCAL")
 
 
 @dataclass(frozen=True)
@@ -152,7 +153,12 @@ def _split_at_colons(line: str) -> list[str]:
 
 
 def _words(text: str) -> tuple[str, ...]:
-    return tuple(word for word in _BREAKS.split(text) if word)
+    """Split a list; its keywords in any case are in upper case then, as libwrap compares them."""
+    return tuple("@".join(map(_keyword, word.split("@"))) for word in _BREAKS.split(text) if word)
+
+
+def _keyword(word: str) -> str:
+    return word.upper() if word.upper() in _KEYWORDS else word
 
 
 def _verdict(options: Sequence[str]) -> bool | None:
@@ -228,7 +234,12 @@ def _is_text(word: str, text: str) -> bool:
 
 
 def _is_in_network(word: str, host: str) -> bool:
-    """Tell whether an address is in `net/mask`, the mask as a length or as an address; bits behind it match nothing."""
+    """Tell whether an address is in `net/mask`, the mask as a length or as an address; bits behind it match nothing.
+
+    Two masks of IPv4 are errors to libwrap, which match nothing, either.
+    """
+    if "." in word and word.endswith(("/0", "/255.255.255.255")):
+        return False
     try:
         network, address = ipaddress.ip_network(word), ipaddress.ip_address(host)
     except ValueError:
