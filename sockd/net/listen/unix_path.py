@@ -203,7 +203,8 @@ def _refuse_unless_stale(endpoint: Endpoint, found: os.stat_result) -> None:
         if code in (errno.ECONNREFUSED, errno.ENOENT):
             return
         if code and code not in OCCUPIED:
-            raise fault(OSError(code, ""), f"{endpoint}: cannot determine whether a server answers there")
+            about = f"{endpoint}, of uid {found.st_uid}: cannot determine whether a server answers there"
+            raise fault(OSError(code, ""), f"{about} (if none does, remove it)")
         raise SystemFault(f"refused: {endpoint} is {_served_by(endpoint, probe)}")
 
 
