@@ -282,6 +282,7 @@ for fd in range(3, 256):
         inherited.append(os.readlink(f"/proc/self/fd/{fd}"))
     except OSError:
         continue
+inherited = [name for name in inherited if "/libffi.so" not in name]  # libffi 3.5 opens itself, for ctypes above
 told = {"uid": os.getuid(), "daemon": parent, "found": found, "pidfile": pidfile, "fds": inherited}
 print(json.dumps(told), flush=True)
 """
