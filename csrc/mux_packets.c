@@ -53,7 +53,7 @@ static long receive_one(sb_mux *mux, struct row *row, char *data, size_t room)
 }
 
 /* The arena has no room for it, but a buffer of its own. */
-static void receive_in_buffer(sb_mux *mux, struct row *row, size_t size)
+static void receive_packet_in_buffer(sb_mux *mux, struct row *row, size_t size)
 {
     int code;
     char *data;
@@ -78,7 +78,7 @@ void sb__receive_framed(sb_mux *mux, struct row *row)
     size_t limit = sb__framing_of(mux, row)->limit;
     long size = limit <= SB_RECEIVE ? (long)limit : sb__receive_packet(row->fd, NULL, 0, MSG_PEEK);
     if (size > SB_RECEIVE) {
-        receive_in_buffer(mux, row, (size_t)size < limit ? (size_t)size : limit);
+        receive_packet_in_buffer(mux, row, (size_t)size < limit ? (size_t)size : limit);
         return;
     }
     long n = size < 0 ? size : receive_one(mux, row, mux->arena + mux->arena_used, (size_t)size);
