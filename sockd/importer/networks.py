@@ -44,7 +44,7 @@ def networks(text: str) -> list[Network]:
     if re.fullmatch(r"[\d.]+", text):
         return [_by_zeros(text)]
     if ":" in text:
-        return [_as_ipv4(ipaddress.ip_network("::/0" if text == "::" else text))]
+        return [_as_ipv4(ipaddress.ip_network(text))]
     raise ValueError(f"{text} is no network")
 
 
@@ -76,6 +76,8 @@ def _four_parts(text: str) -> str:
     """Write 127.1 as 127.0.0.1, the last number filling what is left of the address (inet_aton(3))."""
     *first, last = text.split(".")
     size = _PARTS - len(first)
+    if any(len(part) > 1 and part.startswith("0") for part in (*first, last)):
+        raise ValueError(f"{text} has a number that begins with 0, which xinetd reads as octal; write it without")
     if not 1 <= size <= _PARTS or not last.isdecimal() or int(last) >= 256**size:
         raise ValueError(f"{text} is no address")
     return ".".join([*first, *map(str, int(last).to_bytes(size, "big"))])

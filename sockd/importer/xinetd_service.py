@@ -13,6 +13,7 @@ from sockd.importer.model import Draft
 from sockd.importer.networks import clients, hours, rules, with_mapped
 from sockd.importer.program import AT_ONCE, ask_access, external, internal, pass_socket
 from sockd.importer.xinetd_values import size
+from sockd.settings.networks import ClientName
 from sockd.units import format_size
 
 if TYPE_CHECKING:
@@ -301,6 +302,9 @@ class _Translation:
                     )
                 else:
                     self.draft.lose(f"{key}: {error}; these clients are not accepted", self._place(key))
+        if closes and (names := [one for one in found if isinstance(one, ClientName)]):
+            text = "sockd refuses a client by a name that leads back to its address, xinetd by any; write networks"
+            self.draft.lose(f"{key}: {' '.join(names)}: {text}", self._place(key))
         is_ipv4 = any("//[" not in one and "//:" not in one for one in self.draft.addresses)
         return found if is_ipv4 else with_mapped(found)
 

@@ -126,6 +126,25 @@ def test_groups_are_those_of_xinetd(tmp_path, user, groups, expected):
     assert ("[daemon]\n# root" in text) == ("groups = []" in text)  # only root can take groups away
 
 
+@pytest.mark.parametrize(
+    ("client", "allow"),
+    [
+        ("::", '"::"'),
+        ("::/0", '"::/0", "0.0.0.0/0"'),
+        ("127.0.0.10", '"127.0.0.10"'),
+        ("127.0.0.010 127.0.0.9", '"127.0.0.9"'),
+    ],
+)
+def test_no_client_is_accepted_that_xinetd_refuses(tmp_path, client, allow):
+    """As tried with xinetd 2.3.15.3.  Seen failing: :: was everybody, and not one address; 010, which is 8, was 10."""
+    entry = "type = UNLISTED\nport = 7001\nsocket_type = stream\nwait = no\nuser = games\nserver = /bin/cat\n"
+    path = tmp_path / "one"
+    path.write_text(f"service one\n{{\n{entry}only_from = {client}\n}}\n")
+    assert f"allow = [{allow}]\n" in converted(path).text
+    path.write_text(f"service one\n{{\n{entry}no_access = {client}\n}}\n")
+    assert (converted(path).served == 0) == ("010" in client)  # which clients are to be refused is not known
+
+
 @pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.stem)
 def test_no_line_is_lost(path, tmp_path):
     """Without any one line the result is another: each has left a trace."""
