@@ -184,13 +184,20 @@ def _check_class(kind: type, text: str) -> None:
 
 
 def _misspelt(kind: type) -> tuple[str, str] | None:
-    """Return a method that looks like one that takes input, where the class has not that one; and what was meant."""
+    """Return a method that looks like one that takes input, where the class has none of its own; and what was meant."""
+    if any(_is_own(kind, name) for name in PROTOCOL_METHODS):
+        return None  # others are its own business, such as lines_received beside data_received
     for name in vars(kind):
         for meant in difflib.get_close_matches(name, PROTOCOL_METHODS, 1, 0.85):
-            own = getattr(getattr(kind, meant, None), "__module__", "asyncio")
-            if name != meant and own.partition(".")[0] in ("asyncio", "sockd"):
-                return name, meant
+            return name, meant
     return None
+
+
+def _is_own(kind: type, name: str) -> bool:
+    """Tell whether a class has a method that is not inherited from asyncio or sockd, where it does nothing."""
+    method = getattr(kind, name, None)
+    module = getattr(method, "__module__", None) or ""
+    return method is not None and module.partition(".")[0] not in ("asyncio", "sockd")
 
 
 def _a(found: object) -> str:

@@ -93,6 +93,21 @@ def test_a_handler_that_is_none(tmp_path, text):
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        "import asyncio\nclass greet(asyncio.Protocol):\n    def data_received(self, data): self._line_received(data)\n"
+        "    def _line_received(self, line): pass",
+        "class greet:\n    def frame_received(self, frame): pass\n    def frames_received(self, frames): pass",
+    ],
+)
+def test_a_class_with_other_methods_of_like_names(tmp_path, text):
+    """Seen failing: "class greet has _line_received; did you mean line_received?", and no start."""
+    (tmp_path / "app.py").write_text(f"{text}\n")
+    done = sockd("--check", "--listen", "tcp://127.0.0.1:0=app:greet", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
     ("handler", "words"),
     [
         ("ap:greet", "no module 'ap' in {} or among the installed packages; did you mean \"app\"?"),
