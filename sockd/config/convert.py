@@ -339,7 +339,7 @@ def _number(hint: object, number: float | None) -> str:
     if number is None:
         return ""
     if hint in (int, float):
-        return f"{number:.10g}"
+        return f"{number:.10g}" if hint is float else str(int(number))
     return format_size(int(number)) if hint is Size else format_duration(number)
 
 

@@ -56,6 +56,7 @@ def test_what_was_meant(word):
         ('[daemon]\nlog = "debug"\n' + LISTEN, 'write log = { level = "info" }'),
         (LISTEN + '[service.x]\nexec = "/bin/cat"\n', '"/bin/cat" is text; write exec = ["/bin/cat"]'),
         (LISTEN + '[service.x]\nexec = "/bin/cat -n"\n', 'write exec = ["/bin/cat", "-n"]'),
+        ("[daemon]\nworkers = 2\nmax_worker_requests = 0\n" + LISTEN, "allowed: 1 to 1000000000000 requests"),
         (LISTEN + "mode = 660\n", "660 is an integer; allowed: text, in quotes"),
         (f'[daemon]\ninclude = ["a"]\n{LISTEN}', "include belongs to the top of the file, before all tables"),
         (LISTEN.replace("upper", "app"), 'metrics; a handler is module:attribute, such as "app:greet"'),
