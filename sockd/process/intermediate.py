@@ -16,6 +16,7 @@ import os
 import signal
 from typing import NoReturn
 
+from sockd.errors import fault
 from sockd.process.descriptors import close_inherited
 from sockd.process.syscalls import close_to_others
 
@@ -26,11 +27,15 @@ def stand_between() -> None:
     Call it while there is one thread.
 
     Raises:
-        OSError: of fork(2).
+        SystemFault: the kernel refuses another process.
     """
     close_to_others()  # the environment is in its memory too; and the core file is that of the child
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-    child = os.fork()
+    try:
+        child = os.fork()
+    except OSError as error:  # TasksMax= of a unit
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        raise fault(error, "cannot start the new process of an upgrade") from None
     if child == 0:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         return
