@@ -11,6 +11,7 @@ from sockd.daemon.programs import identified
 from sockd.errors import ConfigurationError, HandlerError
 from sockd.files.texts import read_texts
 from sockd.lazy import lazily, load
+from sockd.net.address.sockaddr import AF_VSOCK
 from sockd.net.listen.delivery import ClientTexts
 from sockd.services import handlers_path, resolve
 from sockd.services.handlers.packets import check_packets
@@ -136,6 +137,9 @@ def check_opened(opened: ServerSocket, address: Address, plan: ListenerPlan) -> 
             key = "tls" if plan.settings.tls is not None else "proxy_protocol"
             raise HandlerError(f"{address}: {key} applies to streams, and this is a socket of packets; remove it")
     if plan.service.kind.shares_socket:
+        if opened.socket.family == AF_VSOCK and (plan.settings.allow or plan.settings.deny):
+            text = "allow and deny do not apply to a vsock of a service with wait = true, and this is one; remove them"
+            raise HandlerError(f"{address}: {text}")
         allow, deny = networks_among(plan.settings.allow), networks_among(plan.settings.deny)
         source_filter.restrict(opened.socket, allow, deny)
 

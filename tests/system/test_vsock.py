@@ -243,6 +243,27 @@ def test_socket_activation(managed, shim):
         unit.end(0)
 
 
+@pytest.mark.parametrize("key", ["allow", "deny"])
+def test_rules_that_the_kernel_cannot_hold_are_refused(managed, tmp_path, key):
+    """Seen failing: a program that accepts by itself had a passed vsock, of which nobody kept any client out."""
+    with _vsock() as sock:
+        program = 'wait = true\nexec = ["/bin/cat"]\n' + ('user = "root"\n' if os.geteuid() == 0 else "")
+        text = f'[[listen]]\naddress = "fd:web"\nservice = "it"\n{key} = ["10.0.0.0/8"]\n[service.it]\n{program}'
+        (tmp_path / "sockd.toml").write_text(text)
+        unit = managed(words=["--foreground", "-c", "sockd.toml"], sockets=[("web", sock)])
+        assert "fd:web: allow and deny do not apply to a vsock" in unit.end(78)
+
+
+def _vsock():
+    try:
+        sock = socket.socket(socket.AF_VSOCK)
+    except (OSError, AttributeError) as error:
+        pytest.skip(f"this kernel has no vsock: {error}")
+    sock.bind((ANY, ANY))
+    sock.listen()
+    return sock
+
+
 def test_sockctl_connect(house, shim):
     _, _, port = house('service = "upper"')
     command = [SOCKCTL, "connect", f"vsock:2:{port}"]
