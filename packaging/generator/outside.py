@@ -81,7 +81,8 @@ idle_timeout = "${IDLE:-5m}"
 - The content of a credential or a file is UTF-8, at most 64 KiB, and used without its last newline. A file must be as
   safe as `sockd.toml`: root reads none that another user can change.
 - What comes from a credential or a file is secret: `sockd -T`, messages and `sockctl` print `${file:/path}` in its
-  place, except that values of fewer than 4 characters can appear within other text. What comes from a variable is
+  place, except that values of fewer than 4 characters can appear within other text. What others can see anyway is
+  shown as it is, such as an address that is bound, and the arguments of a program. What comes from a variable is
   printed.
 - A reload that cannot read such a file any more, after `chroot` or as another user, keeps its last content, and logs a
   warning. A file that is gone makes the reload fail. A path that is first used by a reload is opened within the
