@@ -93,6 +93,8 @@ SERVICES = [
     *odd("only_from = 127.{0}", "only_from = 127.0.0.{2,9}", "no_access = 127.1", "no_access =", sources=BOTH),
     *odd("bind = ::\nonly_from = ::ffff:127.0.0.1", "bind = ::\nonly_from = ::/0", sources=BOTH),
     *odd("bind = ::\nno_access = ::ffff:127.0.0.2", "bind = ::\nonly_from = 127.0.0.2", sources=BOTH),
+    *odd("bind = ::\nonly_from = ::", sources=BOTH, is_served=False),
+    *odd("only_from = 127.0.0.010", sources=("127.0.0.10",), is_served=False),  # which is 127.0.0.8
     # ports of /etc/services
     OddService("-type", is_served=False),
     OddService("-type", is_served=False, name="ssh"),
