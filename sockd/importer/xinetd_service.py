@@ -7,6 +7,7 @@ Source: xinetd.conf(5).
 from __future__ import annotations
 
 import os
+from ipaddress import IPv4Network
 from typing import TYPE_CHECKING
 
 from sockd.importer.model import Draft
@@ -163,11 +164,13 @@ class _Translation:
     def _host_to_bind(self) -> str:
         """Return the address; of a name that has both kinds xinetd has the IPv6 one, unless flags say IPv4."""
         host = self._text("bind")
-        if not host or ":" in host or host.replace(".", "").isdigit():
+        if not host or ":" in host:
             return host
-        found = self._host.addresses(host)
+        found = [host] if host.replace(".", "").isdigit() else self._host.addresses(host)
         if not found:
             self._leave_out("bind", "does not resolve; xinetd disables the service")
+        elif "IPv6" in self._flags and not any(":" in one for one in found):
+            self._leave_out("bind", "is no IPv6 address, as flags = IPv6 requires; xinetd does not serve it")
         if len(found) > 1:
             wanted = [one for one in found if (":" in one) != ("IPv4" in self._flags)]
             host = next(iter(wanted), host)
@@ -292,9 +295,13 @@ class _Translation:
     def _networks(self, key: str, *, closes: bool) -> list[Client]:
         """Read the clients of an attribute; those that cannot be converted are refused, and noted."""
         found: list[Client] = []
+        is_ipv4 = any("//[" not in one and "//:" not in one for one in self.draft.addresses)
         for value in self._values(key):
             try:
-                found += clients(value)
+                read = clients(value)
+                if is_ipv4 and not closes and ":" in value and any(isinstance(one, IPv4Network) for one in read):
+                    raise ValueError(f"{value} is a client of an IPv6 socket, and this one is of IPv4")
+                found += read
             except ValueError as error:
                 if closes:
                     self.draft.leave_out(
@@ -305,7 +312,6 @@ class _Translation:
         if closes and (names := [one for one in found if isinstance(one, ClientName)]):
             text = "sockd refuses a client by a name that leads back to its address, xinetd by any; write networks"
             self.draft.lose(f"{key}: {' '.join(names)}: {text}", self._place(key))
-        is_ipv4 = any("//[" not in one and "//:" not in one for one in self.draft.addresses)
         return found if is_ipv4 else with_mapped(found)
 
     def _limit(self) -> None:
