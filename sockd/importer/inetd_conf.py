@@ -196,7 +196,7 @@ def _addresses(draft: Draft, hosts: str, name: str, scheme: str, wildcard: str) 
         if wildcard == ONLY_6 and plain.replace(".", "").isdigit():
             draft.leave_out(f"{plain} is no IPv6 address, as {scheme}6 requires")
         draft.addresses.append(f"{scheme}://{shown}:{name}")
-        if plain == "*" and wildcard == ONLY_6:
+        if plain in ("*", "::") and wildcard == ONLY_6:
             draft.listen["ipv6_only"] = True
 
 
@@ -238,6 +238,8 @@ def _account(draft: Draft, text: str, dialect: str) -> None:
     draft.program["user"] = user
     if user.isdecimal():
         draft.leave_out(f"user {user}: inetd(8) knows users by their names alone")
+    if group and (group[0].isdecimal() or (not group[0] and dialect == "openbsd")):
+        draft.leave_out(f"{text}: inetd(8) knows groups by their names alone")
     if group and group[0] and user == "root" and dialect != "bsd":
         draft.lose(f"group {group[0]}: inetd(8) sets none for root; write group = ... for it to have one")
     elif group and group[0]:

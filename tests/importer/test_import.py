@@ -145,6 +145,14 @@ def test_no_client_is_accepted_that_xinetd_refuses(tmp_path, client, allow):
     assert (converted(path).served == 0) == ("010" in client)  # which clients are to be refused is not known
 
 
+def test_an_ipv6_wildcard_is_that_of_the_dialect(tmp_path):
+    """As tried with openbsd-inetd.  Seen failing: it served IPv4 clients, too, unless the wildcard was left out."""
+    path = tmp_path / "inetd.conf"
+    for address in ("*:7001", "[::]:7001", "7001"):
+        path.write_text(f"{address} stream tcp6 nowait games /bin/cat cat\n")
+        assert "ipv6_only = true\n" in converted(path, form="openbsd").text
+
+
 @pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.stem)
 def test_no_line_is_lost(path, tmp_path):
     """Without any one line the result is another: each has left a trace."""

@@ -192,6 +192,8 @@ LINES = [
     f"127.0.0.1:PORT stream tcp6 nowait nobody {PROGRAM}",
     f"127.0.0.1:PORT stream tcp nowait.0 nobody {PROGRAM}",
     f"127.0.0.1:PORT stream tcp nowait 65534 {PROGRAM}",
+    f"127.0.0.1:PORT stream tcp nowait nobody:8 {PROGRAM}",
+    f"127.0.0.1:PORT stream tcp nowait nobody: {PROGRAM}",
     f"127.0.0.1:PORT stream tcp nowait root.mail {PROGRAM}",
     f"127.0.0.1:PORT stream tcp nowait mail.games {PROGRAM}",
     f"127.0.0.1:PORT stream tcp nowait nobody {PROGRAM} one\n    two",
