@@ -215,7 +215,9 @@ def matching_files(pattern: str) -> list[str]:
 def _files(pattern: str, place: str, directory: str | None, opener: Opener) -> Iterator[str]:
     """Yield the paths that a pattern stands for: relative ones relative to the directory."""
     below, last = os.path.split(pattern)
-    if _is_pattern(below) or not last:
+    if not last:
+        raise ConfigurationError(f'{place}: "{pattern}": names no file; write its name, or a pattern: "conf.d/*.toml"')
+    if _is_pattern(below):
         raise ConfigurationError(f'{place}: "{pattern}": wildcards are possible in the last part only: "conf.d/*.toml"')
     if directory is None and not os.path.isabs(pattern):
         raise ConfigurationError(f'{place}: "{pattern}": is relative, and there is no file for it to be relative to')

@@ -73,6 +73,7 @@ def test_files_are_read_in_order_and_reloaded(serve, tmp_path):
         ),
         ({"a": LISTEN.format("nosuch")}, "conf.d/a.toml:3: listen[0].service: "),
         ({"main": 'include = ["none.toml"]\n'}, "sockd.toml:1: include: none.toml: No such file or directory"),
+        ({"main": 'include = ["conf.d/"]\n'}, 'include: "conf.d/": names no file; write its name, or a pattern'),
         ({"main": 'include = ["*/a.toml"]\n'}, "wildcards are possible in the last part only"),
         (
             {"main": 'include = ["${NO_SUCH}/*"]\n'},
