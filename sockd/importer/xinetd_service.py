@@ -188,6 +188,8 @@ class _Translation:
             elif flag == "IDONLY":
                 text = "IDONLY does nothing in xinetd without USERID in log_on_success"
                 self._lose("flags", f'{text}; write ident = "require"')
+            elif flag == "LABELED":
+                self._leave_out("flags", "LABELED runs programs with the SELinux label of their client; sockd does not")
             elif flag not in KNOWN_FLAGS:
                 self._lose("flags", f"{flag} has no equivalent")
         if "NAMEINARGS" in self._flags and ("server_args" not in self._found or "INTERNAL" in self._types):

@@ -95,6 +95,7 @@ SERVICES = [
     *odd("bind = ::\nno_access = ::ffff:127.0.0.2", "bind = ::\nonly_from = 127.0.0.2", sources=BOTH),
     *odd("bind = ::\nonly_from = ::", "only_from = ::ffff:127.0.0.2", sources=BOTH, is_served=False),
     *odd("-bind\nflags = IPv4\nonly_from = ::ffff:127.0.0.2", "flags = IPv6", sources=BOTH, is_served=False),
+    *odd("flags = LABELED", is_served=False),  # as where there is no SELinux
     *odd("bind = 0.0.0.0\nflags = IPv6", "bind = localhost\nflags = IPv6", sources=BOTH, is_served=False),
     *odd("-bind", "-bind\nonly_from = ::ffff:127.0.0.2", "-bind\nonly_from = ::/0", sources=BOTH),
     *odd("only_from = 127.0.0.010", sources=("127.0.0.10",), is_served=False),  # which is 127.0.0.8
