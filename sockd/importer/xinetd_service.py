@@ -66,6 +66,7 @@ class _Translation:
     ) -> None:
         self._found = found
         self._host = host
+        self._listed = listed
         ident = self._text("id") or name
         self._types = self._values("type")
         self._flags = self._values("flags")
@@ -144,10 +145,13 @@ class _Translation:
             return self.draft.leave_out("wait is not set; xinetd skips the service")
         port, host = self._listed_port(name, protocol), self._host_to_bind()
         host = f"[{host}]" if ":" in host else host
-        if not host and ("IPv4" in self._flags or "IPv6" in self._flags or "v6only" in self._found):
+        is_only_6 = "v6only" in self._found and self._found["v6only"] is not self._listed.get("v6only")
+        if not host and ("IPv4" in self._flags or "IPv6" in self._flags or is_only_6):
             host = "0.0.0.0" if "IPv4" in self._flags else "[::]"  # noqa: S104 - every address of a family, as asked for
-        if self._text("v6only") == "yes" or (host == "[::]" and "v6only" in self._found):
-            self.draft.listen["ipv6_only"] = self._text("v6only") == "yes"
+        if is_only_6 and host == "[::]":  # tried with xinetd 2.3.15.3: whatever its value, and not that of defaults
+            self.draft.listen["ipv6_only"] = True
+            if self._text("v6only") == "no":
+                self._lose("v6only", "xinetd serves IPv6 clients alone even so; write ipv6_only = false for both")
         self.draft.addresses = [f"{protocol}://{host}:{port}"]
         return None
 

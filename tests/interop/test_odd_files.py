@@ -95,6 +95,8 @@ SERVICES = [
     *odd("bind = ::\nno_access = ::ffff:127.0.0.2", "bind = ::\nonly_from = 127.0.0.2", sources=BOTH),
     *odd("bind = ::\nonly_from = ::", "only_from = ::ffff:127.0.0.2", sources=BOTH, is_served=False),
     *odd("-bind\nflags = IPv4\nonly_from = ::ffff:127.0.0.2", "flags = IPv6", sources=BOTH, is_served=False),
+    *odd("-bind\nv6only = no", "bind = ::\nv6only = no", sources=BOTH, is_served=False),  # but over IPv6
+    *odd("v6only = yes", "-bind\nflags = IPv4\nv6only = no", sources=BOTH),
     *odd("flags = LABELED", is_served=False),  # as where there is no SELinux
     *odd("bind = 0.0.0.0\nflags = IPv6", "bind = localhost\nflags = IPv6", sources=BOTH, is_served=False),
     *odd("-bind", "-bind\nonly_from = ::ffff:127.0.0.2", "-bind\nonly_from = ::/0", sources=BOTH),
