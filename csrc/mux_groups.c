@@ -228,16 +228,23 @@ int sb_mux_totals(const sb_mux *mux, int group, sb_totals *totals)
 
 /* ---- which they are */
 
-static int is_quiet(const struct row *row)
+/* Whether the kernel has input of it; a packet of 0 bytes is some, and an end of file is none. */
+static int has_waiting(const sb_mux *mux, const struct row *row)
 {
-    return row->in == NULL && !(row->again & AGAIN_UNOPENED) && sb__waiting(row->fd) == 0;
+    return sb__waiting(row->fd) > 0
+        || (sb__has_packets(mux, row) && sb__receive_packet(row->fd, NULL, 0, MSG_PEEK) >= 0);
 }
 
-static int is_listed(const struct row *row, int which)
+static int is_quiet(const sb_mux *mux, const struct row *row)
+{
+    return row->in == NULL && !(row->again & AGAIN_UNOPENED) && !has_waiting(mux, row);
+}
+
+static int is_listed(const sb_mux *mux, const struct row *row, int which)
 {
     if (which == SB_LIST_LIVE)
         return is_live(row);
-    return sb__may(row, MAY_CLOSE) && (which == SB_LIST_OPEN || is_quiet(row));
+    return sb__may(row, MAY_CLOSE) && (which == SB_LIST_OPEN || is_quiet(mux, row));
 }
 
 int sb_mux_list(const sb_mux *mux, int group, int which, int32_t *ids, int max)
@@ -249,7 +256,7 @@ int sb_mux_list(const sb_mux *mux, int group, int which, int32_t *ids, int max)
         return SB_ERR_GONE;
     for (int32_t i = 0; i < mux->slots.used && n < max; i++) {
         const struct row *row = &mux->rows[i];
-        if ((group < 0 || row->group == group) && is_listed(row, which))
+        if ((group < 0 || row->group == group) && is_listed(mux, row, which))
             ids[n++] = row->slot.id;
     }
     return n;
@@ -257,7 +264,7 @@ int sb_mux_list(const sb_mux *mux, int group, int which, int32_t *ids, int max)
 
 static int says_nothing(const sb_mux *mux, const struct row *row, int group, int64_t ms)
 {
-    return (group < 0 || row->group == group) && row->received == 0 && mux->now_ms - row->moved_ms >= ms
+    return (group < 0 || row->group == group) && row->frames + row->received == 0 && mux->now_ms - row->moved_ms >= ms
         && sb__may(row, MAY_CLOSE);
 }
 
@@ -279,7 +286,7 @@ int sb_mux_silent(const sb_mux *mux, int group, int64_t ms, int32_t *ids, int ma
         ids[at] = i;
     }
     for (int at = 0; at < n; at++)
-        if (sb__waiting(rows[ids[at]].fd) == 0)
+        if (!has_waiting(mux, &rows[ids[at]]))
             ids[silent++] = rows[ids[at]].slot.id;
     return silent;
 }

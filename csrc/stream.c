@@ -118,7 +118,10 @@ long sb__receive_packet(int fd, char *room, size_t size, int flags)
 size_t sb__waiting(int fd)
 {
     int waiting = 0;
-    return ioctl(fd, FIONREAD, &waiting) < 0 ? 0 : (size_t)waiting;
+    char byte;
+    if (ioctl(fd, FIONREAD, &waiting) >= 0)
+        return (size_t)waiting;
+    return recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0; /* a vsock of Linux before 6.17 does not tell how much */
 }
 
 int sb__has_come(int fd)

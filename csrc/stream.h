@@ -10,7 +10,7 @@
 #include <sys/socket.h>
 
 int sb__class_of(int error); /* an errno as SB_ERR_* */
-size_t sb__waiting(int fd);  /* bytes that can be received at once; 0: none, or it cannot be known */
+size_t sb__waiting(int fd);  /* bytes that can be received at once; 1: some, 0: none, or it cannot be known */
 int sb__has_come(int fd);    /* whether there are some, or the end, or an error */
 
 /* As sb_receive, and when room is full go on in more. */

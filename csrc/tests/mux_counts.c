@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "world.h"
 
+#include <errno.h>
 #include <stdio.h>
 
 /* Ids as text: "0 2 ". */
@@ -29,6 +30,9 @@ static void which_connections_there_are(void)
     CHECK_TEXT(listed(w, 0, SB_LIST_OPEN), "0 1 2 ");
     CHECK_TEXT(listed(w, other, SB_LIST_OPEN), "3 ");
     CHECK_TEXT(listed(w, 0, SB_LIST_QUIET), "0 ");
+    fail_nth(CALL_IOCTL, 2, EOPNOTSUPP); /* of the one with a line, as of a vsock */
+    CHECK_TEXT(listed(w, 0, SB_LIST_QUIET), "0 ");
+    CHECK(faults_clear());
     CHECK_TEXT(listed(w, 9, SB_LIST_LIVE), "");
     sb_mux_close(w->mux, quiet, SB_REASON_SHUTDOWN);
     CHECK_TEXT(heard(w, quiet), "$");

@@ -102,6 +102,24 @@ static void an_empty_packet_is_no_end(void)
     end_of(w);
 }
 
+static void an_empty_packet_is_not_nothing(void)
+{
+    int id;
+    int32_t ids[1];
+    struct world *w = packets_world(1000, &id);
+    CHECK_EQ(sb_mux_list(w->mux, 0, SB_LIST_QUIET, ids, 1), 1);
+    CHECK_EQ(sb_mux_silent(w->mux, 0, 0, ids, 1), 1);
+    say(w, id, "");
+    CHECK_EQ(sb_mux_list(w->mux, 0, SB_LIST_QUIET, ids, 1), 0);
+    CHECK_EQ(sb_mux_silent(w->mux, 0, 0, ids, 1), 0);
+    CHECK_TEXT(packets(w), "0 |");
+    CHECK_EQ(sb_mux_list(w->mux, 0, SB_LIST_QUIET, ids, 1), 1);
+    CHECK_EQ(sb_mux_silent(w->mux, 0, 0, ids, 1), 0); /* it has said something */
+    hang_up(w, id);
+    CHECK_EQ(sb_mux_list(w->mux, 0, SB_LIST_QUIET, ids, 1), 1);
+    end_of(w);
+}
+
 static void a_longer_one_is_too_long(void)
 {
     int id;
@@ -290,6 +308,7 @@ static void only_by_their_prefix(void)
 const struct test mux_packet_tests[] = {
     {"one packet is one frame", one_packet_is_one_frame},
     {"an empty packet is no end", an_empty_packet_is_no_end},
+    {"an empty packet is not nothing", an_empty_packet_is_not_nothing},
     {"a longer one is too long", a_longer_one_is_too_long},
     {"large ones", large_ones},
     {"what the system says", what_the_system_says},
