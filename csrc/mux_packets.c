@@ -70,7 +70,10 @@ static void receive_packet_in_buffer(sb_mux *mux, struct row *row, size_t size)
         return;
     }
     sb_buffer_commit(row->in, (size_t)n);
+    row->framing_ms = mux->now_ms;
     sb__frame_buffer(mux, row);
+    if (row->in != NULL) /* it is too long, and whoever is told has not closed it yet */
+        sb__deadline_sooner(mux, row);
 }
 
 void sb__receive_framed(sb_mux *mux, struct row *row)

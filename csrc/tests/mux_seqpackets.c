@@ -167,6 +167,25 @@ static void large_ones(void)
     end_of(w);
 }
 
+/* It lies in a buffer until it is told, and has its time as what lies in one. */
+static void a_large_one_that_is_too_long_is_told(void)
+{
+    sb_group group = packets_group(LARGE);
+    group.flags |= SB_GROUP_ANNOUNCE;
+    group.frame_ms = 1000;
+    struct world *w = world_of(8, group);
+    int id = join_packets(w);
+    char *block = big_block(LARGE + 1);
+    says(w, id, block, LARGE + 1);
+    CHECK_TEXT(packets(w), "kind 2 reason 0 kind 7 reason 6 ");
+    CHECK_EQ(sb_mux_pause(w->mux, id, 1), 0);
+    CHECK_TEXT(packets(w), "");
+    CHECK_EQ(sb_mux_pause(w->mux, id, 0), 0);
+    CHECK_TEXT(packets(w), "kind 7 reason 6 ");
+    free(block);
+    end_of(w);
+}
+
 static void what_the_system_says(void)
 {
     int id;
@@ -311,6 +330,7 @@ const struct test mux_packet_tests[] = {
     {"an empty packet is not nothing", an_empty_packet_is_not_nothing},
     {"a longer one is too long", a_longer_one_is_too_long},
     {"large ones", large_ones},
+    {"a large one that is too long is told", a_large_one_that_is_too_long_is_told},
     {"what the system says", what_the_system_says},
     {"unsent ones stay apart", unsent_ones_stay_apart},
     {"a failure behind one that left", a_failure_behind_one_that_left},
