@@ -117,7 +117,7 @@ class TappedTable(ConnectionTable):
     def _send_dirty(self, dirty: Sequence[Writer]) -> None:
         ignored = self.observer.ignored
         for writer in dirty:
-            if writer.id not in ignored and self.observer.room(writer.id) >= 0:
+            if writer.outbox.pieces and writer.id not in ignored and self.observer.room(writer.id) >= 0:
                 for piece in [one for one in writer.outbox.pieces if one]:
                     self._show(writer.id, piece)
         super()._send_dirty(dirty)

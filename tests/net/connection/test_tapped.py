@@ -15,6 +15,7 @@ from sockd.net.connection.events import ConnectionEvents
 from sockd.net.connection.group import GroupOptions
 from sockd.net.connection.table import ConnectionTable
 from sockd.net.connection.tapped import TappedEvents, tap, untap
+from sockd.net.connection.write_buffer import WriteBuffer
 from sockd.wire.framing import Line
 
 
@@ -29,6 +30,17 @@ class Sink(ConnectionEvents):
         parts = [(id, count)] if id >= 0 else list(self.table.turn.parts(part, count))
         self.events.append([one for one, _ in parts])
         assert not self.table.parts or self.table.parts == [(id, count, size)]
+
+
+class Ended:
+    """A connection that was aborted in the turn in which something was written to it."""
+
+    id = 12345
+    has_more = False
+
+    def __init__(self):
+        self.outbox = WriteBuffer()
+        self.outbox.is_listed = True
 
 
 class Watcher:
@@ -115,3 +127,14 @@ def test_nothing_is_left_of_it(house):
     assert type(table) is ConnectionTable
     assert table.groups.sinks[group] is sink
     assert list(map(sorted, sink.events)) == [sorted(ids)]
+
+
+def test_a_connection_that_has_ended_is_asked_about_no_more(house):
+    """Seen failing: it was, and a trace keeps what it is asked about until it is told of its end."""
+    table, _, _, _, ids = house
+    watcher = Watcher(ids[1])
+    tap(table, watcher)
+    writer = Ended()
+    table.will_write(writer)
+    table.flush()
+    assert (watcher.asked, writer.outbox.is_listed) == (0, False)
