@@ -6,6 +6,8 @@ from __future__ import annotations
 import socket
 from typing import TYPE_CHECKING
 
+from sockd.buffer.encoder import PayloadEncoder
+from sockd.buffer.errors import PayloadError
 from sockd.config.substitute import hidden
 from sockd.daemon.programs import identified
 from sockd.errors import ConfigurationError, HandlerError
@@ -17,6 +19,7 @@ from sockd.services import handlers_path, resolve
 from sockd.services.handlers.packets import check_packets
 from sockd.settings.networks import networks_among
 from sockd.values import dataclass, replace
+from sockd.wire.framing import Line, Packet, Raw, Record
 
 if TYPE_CHECKING:
     from sockd.net.listen import path_access, source_filter
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     from sockd.settings import Settings
     from sockd.settings.address import Address
     from sockd.settings.listen import ListenSettings
+    from sockd.wire.framing import Framing
 else:
     context = lazily("sockd.net.tls.context")
     handshake = lazily("sockd.net.tls.handshake")
@@ -82,10 +86,12 @@ def _plan(settings: Settings) -> list[ListenerPlan]:
             path_access.PathAccess.from_settings(listen)  # # names that do not exist
         spec = specs[listen.service]
         for address in addresses:
+            check_goodbye(spec, spec.framing)
             if address.scheme in ("udp", "unixgram"):
                 check_datagrams(address, spec)
             elif address.scheme == "unixpacket":
                 check_packets(address, spec)
+                check_goodbye(spec, Packet.like(spec.framing))
             elif address.scheme in ("tcp", "unix", "vsock") and not spec.kind.serves_streams:
                 raise HandlerError(f"{address}: service {spec.name} serves only datagrams, at udp or unixgram")
         tls = _tls(listen, f"listen[{index}].tls", spec)
@@ -133,6 +139,7 @@ def check_opened(opened: ServerSocket, address: Address, plan: ListenerPlan) -> 
         check_datagrams(address, plan.service)
     if opened.endpoint.type == socket.SOCK_SEQPACKET:
         check_packets(address, plan.service)
+        check_goodbye(plan.service, Packet.like(plan.service.framing))
         if plan.settings.tls is not None or plan.settings.proxy_protocol is not None:
             key = "tls" if plan.settings.tls is not None else "proxy_protocol"
             raise HandlerError(f"{address}: {key} applies to streams, and this is a socket of packets; remove it")
@@ -142,6 +149,22 @@ def check_opened(opened: ServerSocket, address: Address, plan: ListenerPlan) -> 
             raise HandlerError(f"{address}: {text}")
         allow, deny = networks_among(plan.settings.allow), networks_among(plan.settings.deny)
         source_filter.restrict(opened.socket, allow, deny)
+
+
+def check_goodbye(spec: ServiceSpec, framing: Framing) -> None:
+    """Refuse a goodbye that cannot be a frame.
+
+    Raises:
+        HandlerError: names its service.
+    """
+    if not spec.goodbye or isinstance(framing, Line | Raw):
+        return
+    if isinstance(framing, Record):
+        raise HandlerError(f"service {spec.name}: goodbye is no record; remove it")
+    try:
+        PayloadEncoder(framing).encode(spec.goodbye)
+    except PayloadError as error:
+        raise HandlerError(f"service {spec.name}: goodbye cannot be sent: {error}") from None
 
 
 def check_datagrams(address: Address, spec: ServiceSpec) -> None:

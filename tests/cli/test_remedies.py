@@ -70,6 +70,24 @@ def test_what_to_write(tmp_path, text, words):
     assert words in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("scheme", "framing", "words"),
+    [
+        ("unixpacket", '"line"', "goodbye cannot be sent: 5 bytes exceed the limit of Packet(max_bytes=4, "),
+        ("unix", '"netstring"', "goodbye cannot be sent: 5 bytes exceed the limit of Netstring(max_bytes=4)"),
+        ("unix", '{ type = "record", format = "!I" }', "goodbye is no record; remove it"),
+    ],
+)
+def test_a_goodbye_that_is_no_frame(tmp_path, scheme, framing, words):
+    """Seen failing: the check found nothing."""
+    (tmp_path / "app.py").write_text("def f(line): return line\n")
+    limit = "" if "record" in framing else "max_frame = 4\n"
+    text = f'[[listen]]\naddress = "{scheme}:{tmp_path}/s"\nservice = "x"\n[service.x]\nhandler = "app:f"\n'
+    (tmp_path / "sockd.toml").write_text(f'{text}framing = {framing}\n{limit}goodbye = "adieu"\n')
+    done = sockd("--check", "-c", "sockd.toml", cwd=tmp_path)
+    assert (done.returncode, f"service x: {words}" in done.stderr) == (78, True), done.stderr
+
+
 HANDLERS = {
     "def greet(line):\n    yield line": "is a generator, which has no reply to return; write return in place of yield",
     "class greet:\n    def __init__(self, name): pass\n    def line_received(self, line): pass": (
