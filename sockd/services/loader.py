@@ -189,7 +189,8 @@ def _misspelt(kind: type) -> tuple[str, str] | None:
         return None  # others are its own business, such as lines_received beside data_received
     for name in vars(kind):
         for meant in difflib.get_close_matches(name, PROTOCOL_METHODS, 1, 0.85):
-            return name, meant
+            if name != meant:
+                return name, meant
     return None
 
 

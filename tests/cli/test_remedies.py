@@ -117,6 +117,7 @@ def test_a_handler_that_is_none(tmp_path, text):
         "import asyncio\nclass greet(asyncio.Protocol):\n    def data_received(self, data): self._line_received(data)\n"
         "    def _line_received(self, line): pass",
         "class greet:\n    def frame_received(self, frame): pass\n    def frames_received(self, frames): pass",
+        "from asyncio import Protocol as greet",
     ],
 )
 def test_a_class_with_other_methods_of_like_names(tmp_path, text):
