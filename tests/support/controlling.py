@@ -63,6 +63,14 @@ class Trace:
         self.lines = []
         threading.Thread(target=self._read, daemon=True).start()
 
+    def __enter__(self):
+        assert self.process.stderr.readline().startswith("sockctl: tracing")  # it is on
+        return self
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.wait(10)
+
     def _read(self):
         for line in self.process.stdout:
             self.lines.append(json.loads(line))
