@@ -61,7 +61,8 @@ class Trace:
             command, cwd=sockctl.directory, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
         self.lines = []
-        threading.Thread(target=self._read, daemon=True).start()
+        self.reader = threading.Thread(target=self._read, daemon=True)
+        self.reader.start()
 
     def __enter__(self):
         assert self.process.stderr.readline().startswith("sockctl: tracing")  # it is on
@@ -69,7 +70,8 @@ class Trace:
 
     def __exit__(self, *_):
         self.process.kill()
-        self.process.wait(10)
+        self.reader.join(10)
+        self.process.__exit__(None, None, None)  # closes its pipes
 
     def _read(self):
         for line in self.process.stdout:
