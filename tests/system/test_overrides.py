@@ -92,7 +92,7 @@ def test_allow_goes_before_what_the_configuration_denies(house, tmp_path):
 
 
 def test_one_holds_for_a_time(house):
-    house.sockctl.ask("deny", BAD, "--for", "1s")
+    house.sockctl.ask("deny", BAD, "--for", "3s")
     assert house.served(BAD) == 0
     ended = house.server.wait_for("override ended")
     assert (ended["subject"], ended["why"]) == (f"{BAD}/32", "its time is over")
