@@ -85,8 +85,8 @@ def _plan(settings: Settings) -> list[ListenerPlan]:
         if listen.owner is not None or listen.group is not None:
             path_access.PathAccess.from_settings(listen)  # # names that do not exist
         spec = specs[listen.service]
+        check_goodbye(spec, spec.framing)
         for address in addresses:
-            check_goodbye(spec, spec.framing)
             if address.scheme in ("udp", "unixgram"):
                 check_datagrams(address, spec)
             elif address.scheme == "unixpacket":

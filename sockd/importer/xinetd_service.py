@@ -293,8 +293,8 @@ class _Translation:
 
     def _has_text(self, name: str) -> bool:
         """Tell whether the file of a banner is there; xinetd sends nothing in place of one that is not."""
-        if has_file := self._host.has_file(self._text(name)):
-            return has_file
+        if self._host.has_file(self._text(name)):
+            return True
         self._lose(name, "there is no such file; xinetd sends nothing")
         return False
 

@@ -88,10 +88,6 @@ class LeftOut:
     why: str = ""
 
 
-SERVED = ((socket.SOCK_STREAM, socket.SOCK_DGRAM), (socket.SOCK_STREAM,))
-"""Types of sockets that are served; of vsock, the second."""
-
-
 def examine(name: str, fd: int) -> Passed:
     """Ask the kernel what was passed.
 
@@ -106,7 +102,8 @@ def examine(name: str, fd: int) -> Passed:
     if sock.family not in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX, AF_VSOCK):
         return Passed(name, fd, sock, problem=f"is of family {_constant_name(sock.family)}, which sockd does not serve")
     is_packets = sock.family == socket.AF_UNIX and kind == socket.SOCK_SEQPACKET
-    if kind not in SERVED[sock.family == AF_VSOCK] and not is_packets:
+    is_datagrams = sock.family != AF_VSOCK and kind == socket.SOCK_DGRAM
+    if kind != socket.SOCK_STREAM and not is_datagrams and not is_packets:
         text = f"is of type {_constant_name(sock.type)}; sockd serves streams (SOCK_STREAM) and datagrams (SOCK_DGRAM)"
         return Passed(name, fd, sock, problem=text)
     where = sock.getsockname()

@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -147,10 +148,9 @@ def compare(directory, old, *options):
     return found
 
 
-@pytest.fixture(scope="module")
-def answers():
-    """What the clients of each service get of xinetd, and of sockd."""
-    xinetd = program("xinetd", "xinetd")
+@contextmanager
+def place():
+    """A directory that every user can read, with the program of the services."""
     if os.geteuid() != 0 or subprocess.run(["unshare", "-n", "true"], capture_output=True, check=False).returncode:
         pytest.skip("needs a network namespace")
     with tempfile.TemporaryDirectory(prefix="sockd-odd-") as name:
@@ -158,6 +158,14 @@ def answers():
         directory.chmod(0o755)
         (directory / "who").write_text(WHO)
         (directory / "who").chmod(0o755)
+        yield directory
+
+
+@pytest.fixture(scope="module")
+def answers():
+    """What the clients of each service get of xinetd, and of sockd."""
+    xinetd = program("xinetd", "xinetd")
+    with place() as directory:
         texts = {
             where: "".join(service(index, one, directory) for index, one in enumerate(SERVICES) if one.where == where)
             for where in ("", "included", "after")
@@ -210,13 +218,7 @@ LINES = [
 def test_lines_of_inetd(dialect):
     name, package, option = INETDS[dialect]
     inetd = program(name, package)
-    if os.geteuid() != 0 or subprocess.run(["unshare", "-n", "true"], capture_output=True, check=False).returncode:
-        pytest.skip("needs a network namespace")
-    with tempfile.TemporaryDirectory(prefix="sockd-odd-") as place:
-        directory = Path(place)
-        directory.chmod(0o755)
-        (directory / "who").write_text(WHO)
-        (directory / "who").chmod(0o755)
+    with place() as directory:
         lines = (line.replace("PORT", str(FIRST_OF_INETD + index)) for index, line in enumerate(LINES))
         text = "".join(f"{line}\n" for line in lines).replace("DIRECTORY", str(directory))
         (directory / "inetd.conf").write_text(text, newline="")

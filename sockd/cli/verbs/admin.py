@@ -28,7 +28,7 @@ from sockd.errors import (
     TemporaryFault,
     fault,
 )
-from sockd.lazy import json, lazily, tomllib
+from sockd.lazy import json, lazily, psutil, tomllib
 from sockd.log.escape import printable
 from sockd.net.kernel import peer_credentials
 from sockd.settings.daemon import LogLevel
@@ -242,8 +242,6 @@ def _import_handlers(path: str, text: str, file: str, environment: dict[str, str
 
 def _as_started(pid: int, daemon: DaemonSettings) -> DaemonSettings:
     """Name the user that a daemon was started as, such as User= of a unit: its programs are not those of this user."""
-    import psutil  # here, as above
-
     try:
         process = psutil.Process(pid)
         uid, gid = process.uids().effective, process.gids().effective
