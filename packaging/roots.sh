@@ -1,24 +1,34 @@
 # SPDX-License-Identifier: MIT
-# Read by packaging/packages, packaging/pythons and packaging/rpm/build, in the source tree: roots of Debian releases, made
-# once and kept in build/roots. Needs root, debootstrap and a Debian mirror (MIRROR=).
+# Read by packaging/packages, pythons, wheels, rpm/build and container/build, in the source tree: roots of Debian releases,
+# made once and kept in build/roots. Needs root, debootstrap and a Debian mirror (MIRROR=).
 top=$PWD
 roots=$top/build/roots
 : "${MIRROR:=http://deb.debian.org/debian}"
 mkdir -p "$roots"
 
-base() { # SUITE NAME PACKAGES: a root with these, made once
+base() { # SUITE NAME PACKAGES: a root with these, made once for the same packages
     suite=$1 root=$roots/$2
-    [ -e "$root/.made" ] && return
-    rm -rf "$root"
+    [ "$(cat "$root/.made" 2>/dev/null)" = "$3" ] && return
+    rm -rf "$root" "$root.log"
     script=/usr/share/debootstrap/scripts/$suite
     [ -e "$script" ] || script=${script%/*}/sid # of a release that is younger than this debootstrap
-    debootstrap --variant=minbase --include=ca-certificates "$suite" "$root" "$MIRROR" "$script" >"$root.log" 2>&1
+    logged "$root.log" debootstrap --variant=minbase --include=ca-certificates "$suite" "$root" "$MIRROR" "$script"
     cp -L /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/"
     echo 'Acquire::Check-Valid-Until "false";' >"$root/etc/apt/apt.conf.d/99snapshot" # a mirror may be one of an earlier day
     [ -e "$root/etc/hosts" ] || printf '127.0.0.1 localhost\n::1 localhost\n' >"$root/etc/hosts"
     printf 'deb %s %s main\ndeb-src %s %s main\n' "$MIRROR" "$suite" "$MIRROR" "$suite" >"$root/etc/apt/sources.list"
-    inside "$root" sh -c "apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $3" >>"$root.log" 2>&1
-    touch "$root/.made"
+    logged "$root.log" inside "$root" env DEBIAN_FRONTEND=noninteractive sh -c \
+        "apt-get update -q && apt-get install -y -q --no-install-recommends $3"
+    echo "$3" >"$root/.made"
+}
+
+logged() { # LOG COMMAND...: what it says is for the log, whose end is shown if it fails
+    log=$1
+    shift
+    "$@" >>"$log" 2>&1 && return
+    tail -5 "$log" >&2
+    echo "roots: not made; the mirror is $MIRROR (MIRROR= names another one); all that was said is in $log" >&2
+    exit 1
 }
 
 inside() { # ROOT COMMAND...: with this host's network; mounts and processes of its own, which end with the command

@@ -57,7 +57,7 @@ def run(ask: Callable[[str], object], *, interval: float, times: int | None = No
         from rich.console import Console
         from rich.live import Live
     except ImportError:
-        raise UsageError("top requires the package rich; install sockd[top]") from None
+        raise UsageError("top requires the package rich: pip install rich, or apt-get install python3-rich") from None
     console, view = Console(), TopView()
     before = _look(ask)
     with keyboard() as keys, Live(console=console, screen=console.is_terminal, auto_refresh=False) as live:

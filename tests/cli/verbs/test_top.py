@@ -41,6 +41,15 @@ def test_intervals_that_are_none(interval):
     assert done.returncode == 64
 
 
+def test_without_rich(tmp_path):
+    """The message has a command for each way of installing: an environment of pip's, and the system's Python."""
+    (tmp_path / "rich.py").write_text("raise ImportError")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run([SOCKCTL, "top"], capture_output=True, text=True, timeout=30, env=environment)
+    assert done.returncode == 64
+    assert done.stderr == "sockctl: top requires the package rich: pip install rich, or apt-get install python3-rich\n"
+
+
 def test_without_a_daemon(tmp_path):
     done = Sockctl(tmp_path).run("top")
     assert done.returncode == 71
