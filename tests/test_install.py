@@ -43,8 +43,8 @@ def root(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def next_version(tmp_path_factory):
-    """A copy of the checkout that is a later version."""
+def next_version(tmp_path_factory, root):
+    """A copy of the checkout that is a later version; what it needs is there since `root` was made."""
     copy = tmp_path_factory.mktemp("later") / "sockd"
     for name in ("Makefile", "setup.py", "pyproject.toml", "README.md", "CHANGELOG.md", "LICENSE", "MANIFEST.in"):
         copy.mkdir(exist_ok=True)
@@ -156,8 +156,15 @@ def test_uninstall_where_nothing_is(tmp_path):
     done = run(ROOT / "packaging/place", "--remove", tmp_path)
     assert (done.returncode, done.stderr) == (
         1,
-        f"uninstall: nothing is installed here: {tmp_path}/installed is missing\n",
+        f"uninstall: nothing is installed here: {tmp_path}/installed is missing; give the PREFIX and DESTDIR of the installation\n",
     )
+
+
+def test_install_where_nothing_can_be_written(tmp_path):
+    (tmp_path / "file").touch()
+    done = run(ROOT / "packaging/install", env={**os.environ, "PREFIX": f"{tmp_path}/file/x", "DESTDIR": ""})
+    assert done.returncode == 77
+    assert done.stderr.startswith(f"install: {tmp_path}/file: no directory that you may write: run make install as root")
 
 
 @pytest.mark.parametrize("page", PAGES)
