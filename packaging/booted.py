@@ -159,7 +159,7 @@ def inside(root: Path, script: str) -> None:
         sys.exit(f"{NAME}: exit {done.returncode} of {script}\n{done.stdout[-4000:]}")
 
 
-def get(root: Path, packages: str, needed_by: Path | None = None) -> None:
+def get(root: Path, packages: str = "", needed_by: Path | None = None) -> None:
     """Install packages of the root's release, and what a package file needs."""
     script = f"export DEBIAN_FRONTEND=noninteractive; apt-get update -q; apt-get install {QUIETLY} {packages}"
     if needed_by:
