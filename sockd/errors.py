@@ -9,7 +9,15 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import TypeGuard, cast
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TypeGuard, cast
+
+from sockd.text import dotted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sockd.text import KeyPath
 
 EX_OK = 0
 EX_USAGE = 64
@@ -22,14 +30,33 @@ EX_CONFIG = 78
 
 
 class SockdError(Exception):
-    """Base of every error that sockd raises itself; str() is the message.
+    """Base of every error that sockd raises itself; str() is the message: place, key, text.
+
+    Args:
+        text: what is wrong, with the value, and what to do about it.
+        key: the setting that is wrong, if one is: its path, or the end of it that is known here (under_key).
 
     Attributes:
+        key: as given, and completed.
+        place: where that is written, as `file:line` (sockd.settings.Settings.located).
         is_reported: it is already in the log on standard error.
     """
 
     exit_code = EX_OSERR
     is_reported = False
+
+    def __init__(self, text: str = "", *, key: KeyPath = ()) -> None:
+        super().__init__(text)
+        self.key = key
+        self.place = ""
+
+    @property
+    def text(self) -> str:
+        """What is wrong, without the key."""
+        return super().__str__()
+
+    def __str__(self) -> str:
+        return ": ".join(filter(None, (self.place, dotted(self.key), self.text)))
 
 
 class UsageError(SockdError):
@@ -65,8 +92,8 @@ class TemporaryFault(SockdError):
 class RemoteError(SockdError):
     """Another process refuses; with its reason and exit code."""
 
-    def __init__(self, words: str, exit_code: int) -> None:
-        super().__init__(words)
+    def __init__(self, text: str, exit_code: int, *, key: KeyPath = ()) -> None:
+        super().__init__(text, key=key)
         self.exit_code = exit_code
 
 
@@ -74,6 +101,21 @@ class PermissionFault(SockdError):
     """The system requires privileges that this process does not have."""
 
     exit_code = EX_NOPERM
+
+
+TABLES = ("daemon", "listen", "service")
+"""Of a configuration: what a complete path of a key begins with."""
+
+
+@contextmanager
+def under_key(*path: str | int) -> Iterator[None]:
+    """Have errors that are raised within be about a key: this path stands before their own, unless that is complete."""
+    try:
+        yield
+    except SockdError as error:
+        is_complete = len(error.key) > 1 and error.key[0] in TABLES
+        error.key = error.key if is_complete else (*path, *error.key)
+        raise
 
 
 def fault(error: OSError, subject: str) -> SockdError:

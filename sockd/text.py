@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
+KeyPath = tuple[str | int, ...]
+"""Keys and positions in lists, such as ("listen", 0, "address")."""
 LONGEST_SHOWN = 60  # characters of a wrong value in a message, so that it stays one line of a terminal
 
 
@@ -68,6 +70,12 @@ def quote(text: str) -> str:
 def keep_references(text: str) -> str:
     """Return a text in which a configuration reads each `${` as what it is, and not as a value from outside."""
     return text.replace("${", "$${")
+
+
+def dotted(path: KeyPath) -> str:
+    """Write the path of a key for a message: `listen[0].address`."""
+    text = "".join(f"[{key}]" if isinstance(key, int) else f".{quote_key(key)}" for key in path)
+    return text.removeprefix(".")
 
 
 def quote_key(key: str) -> str:

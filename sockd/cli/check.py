@@ -14,7 +14,7 @@ from sockd.cli.config_source import Source, read_source
 from sockd.config.load import dump
 from sockd.daemon.conflicts import conflicts
 from sockd.daemon.plan import plan
-from sockd.errors import EX_OK, ConfigurationError
+from sockd.errors import EX_OK, ConfigurationError, under_key
 from sockd.log.format import event_fields
 from sockd.net.address.address import resolve_endpoints
 from sockd.net.address.sockaddr import AF_VSOCK
@@ -55,9 +55,10 @@ def look(options: Options) -> int:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # else a module that is being imported seems to have failed
     source = read_source(options)
     logging.getLogger("sockd").addHandler(Notes(source.name))
-    if options.check and not options.show:
-        return _check(source)
-    plan(source.settings)
+    with source.settings.located():
+        if options.check and not options.show:
+            return _check(source)
+        plan(source.settings)
     print(dump(source.settings), end="")
     return EX_OK
 
@@ -66,11 +67,12 @@ def _check(source: Source) -> int:
     settings, daemon = source.settings, source.settings.daemon
     plans = plan(settings)
     if daemon.user is not None:
-        look_up(daemon.user, daemon.group)
+        with under_key("daemon"):
+            look_up(daemon.user, daemon.group)
     if daemon.chroot is not None:
         check_directory(daemon.chroot)
     if found := [*conflicts(plans)]:
-        raise ConfigurationError("\n".join(f"{source.name}: {text}" for text in found))
+        raise ConfigurationError("\n".join(str(settings.locate(one)) for one in found))
     directories = _missing_directories(plans, daemon)
     notes = [*_port_notes(plans), *_vsock_notes(plans), *directories, *_unreadable(daemon)]
     if daemon.user is None and source.check is not None and os.geteuid() == 0:

@@ -5,16 +5,14 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 from typing import TYPE_CHECKING
 
 from sockd.config.command_line import from_command_line
-from sockd.config.include import Document, included_paths, open_in, read_document
+from sockd.config.include import included_paths
 from sockd.config.load import LOCAL_FILE, MAX_FILE_BYTES, find, load, loads
-from sockd.errors import ConfigurationError, SockdError, fault
-from sockd.files import trusted
+from sockd.errors import ConfigurationError, fault
 from sockd.files.kept_directory import KeptDirectory, current_directory
-from sockd.lazy import pathlib, pattern, tempfile
+from sockd.lazy import pathlib, tempfile
 from sockd.services.handlers_path import current, look_in
 from sockd.settings import Settings
 from sockd.settings.address import Address, known_services
@@ -22,7 +20,7 @@ from sockd.settings.listen import ListenSettings
 from sockd.values import dataclass, replace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping
 
     from sockd.cli.options import Options
     from sockd.settings.address import Services
@@ -40,13 +38,6 @@ EXAMPLE_ADDRESS = "127.0.0.1:7007"
 CONTROL_SOCKET = "control.sock"
 
 
-_STARTED_IN = current_directory() or os.sep
-"""Where relative paths of the command line begin; a daemon in the background has changed its directory."""
-
-
-_KEY = pattern(r"(?:daemon|listen\[\d+\]|service\.[\w-]+)(?:\.\w+|\[\d+\])+(?=: )")
-
-
 def source_files(settings: Settings, source: str) -> Iterator[str]:
     """Yield what to watch besides the imported modules: a handler's file counts before it exists."""
     names = [listen.service for listen in settings.listen]
@@ -61,38 +52,6 @@ def configuration_files(source: str) -> Iterator[str]:
     """Yield a configuration, the files that it includes, and the patterns of those that it will include."""
     yield source
     yield from included_paths(source, MAX_FILE_BYTES)
-
-
-def locate(lines: Sequence[str], options: Options) -> list[str]:
-    """Return errors with the line of the file before each that names a key and its value, as those of its text have."""
-    path = options.config or (None if options.listen else find())
-    if path is None:
-        return [*lines]
-    full = os.path.join(_STARTED_IN, path)
-    directory = os.path.dirname(full)
-    try:
-        data, opener = trusted.read(full, path, MAX_FILE_BYTES), open_in(directory)
-        document = read_document(data, name=path, directory=directory, opener=opener, max_bytes=MAX_FILE_BYTES)
-    except SockdError:
-        return [*lines]
-    return [_locate(line, document) for line in lines]
-
-
-def _locate(line: str, document: Document) -> str:
-    found = _KEY.match(line)
-    if found is None:
-        return line
-    path = tuple(int(word) if word.isdigit() else word for word in re.findall(r"[\w-]+", found[0]))
-    value: object = document.table
-    for key in path:
-        if not isinstance(value, (dict, list)) or (key not in value if isinstance(value, dict) else len(value) <= key):
-            return line
-        value = value[key]
-    first = value[0] if isinstance(value, list) and value else value
-    if os.path.basename(str(first)) not in line:  # of the command line
-        return line
-    place = document.find(path, value)
-    return f"{place.name}:{place.line}: {line}" if place.line else line
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,9 @@ def serve(arguments: Sequence[str]) -> int:
         options = _parse_quietly(arguments)
         if not options.config:
             look_in(current_directory())
-        inetd.run(inetd_settings(_inetd_settings(options), options.inetd or ""), given)
+        settings = inetd_settings(_inetd_settings(options), options.inetd or "")
+        with settings.located():
+            inetd.run(settings, given)
     except SockdError as error:
         for line in str(error).splitlines():
             logger.error("not serving", extra={"event": {"error": line}})

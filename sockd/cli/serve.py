@@ -163,7 +163,8 @@ def _serve(source: Source, context: StartContext) -> int:
     )
     serve = supervisor.run if source.settings.daemon.workers > 1 else daemon.run
     try:
-        serve(source.settings, context)
+        with source.settings.located():
+            serve(source.settings, context)
     except SockdError as error:
         log = source.settings.daemon.log
         if logging.getLogger().handlers:  # else the log has not been opened yet

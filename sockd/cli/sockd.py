@@ -12,13 +12,12 @@ import os
 import resource
 import sys
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import TYPE_CHECKING
 
 from sockd.cli.options import read_plain
 from sockd.cli.output import print_error, with_output
 from sockd.daemon.upgrade import UPGRADE_VARIABLE
-from sockd.errors import EX_CONFIG, SockdError, SystemFault, UsageError
+from sockd.errors import SockdError, SystemFault, UsageError
 from sockd.lazy import lazily
 from sockd.log.escape import printable
 from sockd.log.format import ERROR_SEVERITY, is_journal
@@ -26,7 +25,7 @@ from sockd.process.descriptors import fill_standard_streams
 from sockd.process.signals import leave_with
 
 if TYPE_CHECKING:
-    from sockd.cli import autoreload, check, config_source, inetd, serve, sockd_parser
+    from sockd.cli import autoreload, check, inetd, serve, sockd_parser
     from sockd.cli.options import Options
     from sockd.daemon.upgrade import receiver
     from sockd.net import kernel
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
 else:
     autoreload = lazily("sockd.cli.autoreload")
     check = lazily("sockd.cli.check")
-    config_source = lazily("sockd.cli.config_source")
     inetd = lazily("sockd.cli.inetd")
     serve = lazily("sockd.cli.serve")
     receiver = lazily("sockd.daemon.upgrade.receiver")
@@ -64,18 +62,16 @@ def _main(arguments: Sequence[str]) -> int:
         return _reporting(lambda: inetd.serve(arguments))
     fill_standard_streams()
     options = read_plain(arguments) or sockd_parser.parse(arguments)
-    return _reporting(lambda: _run(options, arguments), options)
+    return _reporting(lambda: _run(options, arguments))
 
 
-def _reporting(work: Callable[[], int], options: Options | None = None) -> int:
-    """Return the exit code of the work; an exception becomes lines on standard error, with their places in a file."""
+def _reporting(work: Callable[[], int]) -> int:
+    """Return the exit code of the work; an exception becomes lines on standard error."""
     try:
         return _without_shortage(work)
     except SockdError as error:
         mark = f"<{ERROR_SEVERITY}>" if is_journal(sys.stderr) else ""
         lines = str(error).split("\n") if not error.is_reported else []
-        if options is not None and error.exit_code == EX_CONFIG:
-            lines = config_source.locate(lines, options)
         for line in lines:
             print_error(f"{mark}sockd: {printable(line)}")
         return error.exit_code
@@ -111,7 +107,7 @@ def _run(options: Options, arguments: Sequence[str]) -> int:
         if predecessor is not None:
             with predecessor.reporting_failure():
                 return serve.serve_after_upgrade(predecessor, options)
-    return serve.start(options, partial(_reporting, options=options))
+    return serve.start(options, _reporting)
 
 
 if __name__ == "__main__":

@@ -19,10 +19,10 @@ from sockd.values import fields
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from sockd.config.toml import KeyPath
     from sockd.settings.listen import ListenSettings
     from sockd.settings.networks import Network
     from sockd.settings.service import ServiceSettings
+    from sockd.text import KeyPath
 
 ERROR_TARGETS = ("log", "socket", "null")
 OWN_VARIABLES = pattern(r"PROTO|REMOTE_(ADDR|PORT)|(TCP|UNIX)(LOCAL|REMOTE)[A-Z]+")

@@ -15,8 +15,8 @@ from sockd.wire.framing import DELIMITER_MAX_BYTES, PREFIX_WIDTHS
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from sockd.config.toml import KeyPath
     from sockd.settings.service import ServiceSettings
+    from sockd.text import KeyPath
 
 BUILTIN_FRAMINGS = ("line", "raw")
 

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING
 from sockd.config.check_exec import check_wait_listen
 from sockd.config.check_service import not_handler
 from sockd.config.convert import Problem
-from sockd.config.toml import KeyPath, dotted
 from sockd.settings.builtin import BUILTINS
 from sockd.settings.networks import ClientCid, ClientName
 from sockd.settings.tls import NO_HOST_CERTIFICATE
-from sockd.text import nearest, quote, show, suggest
+from sockd.text import KeyPath, dotted, nearest, quote, show, suggest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

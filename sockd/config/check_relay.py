@@ -15,10 +15,10 @@ from sockd.text import show
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from sockd.config.toml import KeyPath
     from sockd.net.address.address import Address
     from sockd.settings.relay import RelaySettings
     from sockd.settings.service import ServiceSettings
+    from sockd.text import KeyPath
 
 
 def check_relay(path: KeyPath, service: ServiceSettings) -> Iterator[Problem]:

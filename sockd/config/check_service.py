@@ -18,8 +18,8 @@ from sockd.text import quote, show, suggest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from sockd.config.toml import KeyPath
     from sockd.settings.service import ServiceSettings
+    from sockd.text import KeyPath
 
 _NAME = pattern(r"[A-Za-z0-9_.-]{1,64}")  # fits a metrics label and ADDRESS=SERVICE, is not module:attribute
 

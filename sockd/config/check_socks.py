@@ -17,8 +17,8 @@ from sockd.text import show
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from sockd.config.toml import KeyPath
     from sockd.settings.service import ServiceSettings
+    from sockd.text import KeyPath
 
 
 def check_socks(path: KeyPath, service: ServiceSettings) -> Iterator[Problem]:

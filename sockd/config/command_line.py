@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sockd.config import check_daemon, check_listen, convert, load
     from sockd.settings.address import Services
     from sockd.settings.daemon import LogFormat, LogLevel, Multiplexer
+    from sockd.text import KeyPath
 else:
     load = lazily("sockd.config.load")
     check_daemon = lazily("sockd.config.check_daemon")
@@ -101,7 +102,16 @@ def from_command_line(
     )
     if daemon != former and (wrong := list(check_daemon.check_daemon(daemon))):
         raise UsageError("\n".join(f"--{problem.path[-1]} {problem.text}" for problem in wrong))
-    return replace(base, daemon=daemon, listen=tuple(listeners) or base.listen)
+    given = {"user": user, "group": group, "chroot": chroot, "pidfile": pidfile, "multiplexer": multiplexer}
+
+    def find_place(key: KeyPath) -> tuple[str, KeyPath]:
+        if key[0] == "listen" and (listeners or inetd is not None):
+            return f"--listen {show(listen[load._index(key)])}" if listeners else "--inetd", key[3:]
+        if key[0] == "daemon" and given.get(str(key[1])) is not None:
+            return f"--{key[1]}", key[2:]
+        return base.find_place(key)
+
+    return replace(base, daemon=daemon, listen=tuple(listeners) or base.listen, find_place=find_place)
 
 
 def _either(given: T | None, former: T) -> T:

@@ -13,7 +13,6 @@ from types import NoneType
 from typing import TYPE_CHECKING, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from sockd.config.substitute import FromEnvironment
-from sockd.config.toml import KeyPath  # noqa: TC001 - of a dataclass
 from sockd.errors import AddressError
 from sockd.lazy import msgspec
 from sockd.settings import (
@@ -40,7 +39,14 @@ from sockd.settings.program import ProgramLimits
 from sockd.settings.relay import CheckSettings
 from sockd.settings.service import ServiceSettings
 from sockd.settings.tls import TlsSettings
-from sockd.text import _KINDS, quote, quote_key, show, suggest
+from sockd.text import (
+    _KINDS,
+    KeyPath,
+    quote,
+    quote_key,
+    show,
+    suggest,
+)
 from sockd.units import format_duration, format_size, parse_duration, parse_size
 from sockd.values import dataclass, fields, is_dataclass
 
@@ -175,7 +181,8 @@ def field_types(kind: type[DataclassInstance]) -> dict[str, object]:
     Returns:
         The type by key.
     """
-    return {toml_key(name): _without_none(hint) for name, hint in get_type_hints(kind).items()}
+    hints = get_type_hints(kind)
+    return {toml_key(field.name): _without_none(hints[field.name]) for field in fields(kind) if field.metadata}
 
 
 def allowed(hint: object, about: About) -> str:
@@ -206,7 +213,7 @@ def allowed(hint: object, about: About) -> str:
 
 def _read_table(kind: type[Table], raw: Mapping[str, object], path: KeyPath, problems: Problems) -> Table:
     values: dict[str, object] = {}
-    known = {toml_key(field.name): field for field in fields(kind)}
+    known = {toml_key(field.name): field for field in fields(kind) if field.metadata}
     for key, value in raw.items():
         here = (*path, key)
         if key not in known:

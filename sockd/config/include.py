@@ -15,13 +15,15 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from sockd.config.substitute import expand
-from sockd.config.toml import KeyPath, Lines, parse
+from sockd.config.toml import Lines, parse
 from sockd.errors import ConfigurationError, SockdError
 from sockd.files import trusted
 from sockd.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+
+    from sockd.text import KeyPath
 
     Opener = Callable[[str, int], int]
 
@@ -79,6 +81,9 @@ class KeyPlace:
     path: KeyPath
     order: tuple[int, int]
 
+    def __str__(self) -> str:
+        return f"{self.name}:{self.line}" if self.line else self.name
+
 
 class Document:
     """A configuration of one or more files.
@@ -105,6 +110,15 @@ class Document:
                 return KeyPlace(part.name, line, local, (number, line or 0))
         return KeyPlace(self.parts[0].name, self.parts[0].lines.find(path, value), path, (0, 0))
 
+    def where(self, path: KeyPath) -> tuple[str, KeyPath]:
+        """Return the place of a key as text, and its path in its file: `find_place` of Settings."""
+        value: object = self.table
+        with suppress(LookupError, TypeError):  # a default, or of the command line
+            for key in path:
+                value = value[key]  # type: ignore[index]  # of a table or a list; TypeError if it is neither
+        place = self.find(path, value)
+        return str(place), place.path
+
     def _add(self, part: Part) -> None:
         for key, value in part.document.items():
             if key not in TABLES:
@@ -115,8 +129,7 @@ class Document:
                 self.table[key] = [*mine, *value]
             elif isinstance(mine, dict) and isinstance(value, dict):
                 for name in value.keys() & mine.keys():
-                    before = self.find((key, name))
-                    where = f"{before.name}:{before.line}" if before.line else before.name
+                    where = self.find((key, name))
                     raise ConfigurationError(f"{_at(part, (key, name))}: {key}.{name}: {where} has it, too; remove one")
                 self.table[key] = {**mine, **value}
             else:

@@ -22,10 +22,9 @@ from sockd.config.dump import dump
 from sockd.config.include import Document, KeyPlace, open_in, read_document
 from sockd.config.relative import with_absolute_paths
 from sockd.config.substitute import Unresolved, hide, substitute
-from sockd.config.toml import KeyPath, dotted
 from sockd.errors import ConfigurationError, PermissionFault, SockdError
 from sockd.files import trusted
-from sockd.text import nearest
+from sockd.text import KeyPath, dotted, nearest
 from sockd.values import replace
 
 if TYPE_CHECKING:
@@ -134,7 +133,7 @@ def loads(
     if unresolved:
         raise _errors(document, [Problem(one.path, one.text, one.value) for one in unresolved])
     settings, problems = read(table, services)
-    settings = replace(settings, include=())
+    settings = replace(settings, include=(), find_place=document.where)
     settings = with_absolute_paths(settings, directory) if directory else settings
     if len(problems) < MAX_PROBLEMS:
         more = (one for one in _check(settings, listens) if not _explained(one, problems))
@@ -173,8 +172,7 @@ def _explained(problem: Problem, others: Iterable[Problem]) -> bool:
 
 
 def _message(place: KeyPlace, problem: Problem) -> str:
-    where = f"{place.name}:{place.line}" if place.line else place.name
-    parts = (where, dotted(place.path), problem.text)
+    parts = (str(place), dotted(place.path), problem.text)
     return ": ".join(part for part in parts if part)
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import re
     from collections.abc import Iterator
 
-    from sockd.config.toml import KeyPath
+    from sockd.text import KeyPath
 
 DIRECTORY_VARIABLE = "CREDENTIALS_DIRECTORY"
 """systemd.exec(5), CREDENTIALS."""

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
+from functools import cached_property
 
 from sockd.errors import ConfigurationError
 from sockd.lazy import pattern, tomllib
-from sockd.text import _BARE, quote, quote_key
-
-KeyPath = tuple[str | int, ...]
+from sockd.text import _BARE, KeyPath, quote
 
 _KEY = r"""(?:[A-Za-z0-9_-]+|"[^"\n]*"|'[^'\n]*')"""
 _DOTTED = rf"{_KEY}(?:[ \t]*\.[ \t]*{_KEY})*"
@@ -42,9 +41,19 @@ class Lines:
     """Lines of the keys of a document, counted from 1."""
 
     def __init__(self, text: str) -> None:
-        self._text = text.split("\n")
-        self._lines = _scan(self._text)
-        self._starts = sorted(self._lines.values())
+        self._whole = text
+
+    @cached_property
+    def _text(self) -> list[str]:
+        return self._whole.split("\n")
+
+    @cached_property
+    def _lines(self) -> dict[KeyPath, int]:  # scanned when something is wrong
+        return _scan(self._text)
+
+    @cached_property
+    def _starts(self) -> list[int]:
+        return sorted(self._lines.values())
 
     def find(self, path: KeyPath, value: object = None) -> int | None:
         """Find the line of a key.
@@ -168,11 +177,6 @@ def _note(found: dict[KeyPath, int], path: KeyPath, known: int, line: int) -> No
 
 def _split(dotted: str) -> KeyPath:
     return tuple(key.strip("\"'") for key in re.findall(_KEY, dotted))
-
-
-def dotted(path: KeyPath) -> str:
-    text = "".join(f"[{key}]" if isinstance(key, int) else f".{quote_key(key)}" for key in path)
-    return text.removeprefix(".")
 
 
 __all__ = []

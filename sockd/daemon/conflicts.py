@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from sockd.errors import ConfigurationError
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -22,8 +24,8 @@ EVERY_V4, EVERY_V6 = "0.0.0.0", "::"  # noqa: S104 - compared, not bound
 EVERY = ("", "*", EVERY_V6)
 
 
-def conflicts(plans: Iterable[ListenerPlan]) -> Iterator[str]:
-    """Yield, for each address that conflicts with an earlier one, which one that is, and the remedy.
+def conflicts(plans: Iterable[ListenerPlan]) -> Iterator[ConfigurationError]:
+    """Yield, for each address that conflicts with an earlier one, an error: which one that is, and the remedy.
 
     Names are not looked up, and port 0 is a new port each time.
     """
@@ -35,7 +37,7 @@ def conflicts(plans: Iterable[ListenerPlan]) -> Iterator[str]:
             others = seen.setdefault((address.scheme, port), [])
             for other in others:
                 if text := _conflict(other, (address, one.settings)):
-                    yield text
+                    yield ConfigurationError(text, key=one.find_key(address))
                     break
             others.append((address, one.settings))
 

@@ -176,9 +176,8 @@ class ListenerRegistry:
         if tools.trace:
             spec = trace.traced(spec)
         if spec.kind.needs_asyncio and not tools.loop.serves_coroutines:
-            raise HandlerError(
-                f"service {spec.name}: coroutines need a restart, because there was no coroutine service at the start"
-            )
+            text = "coroutines need a restart, because there was no coroutine service at the start"
+            raise HandlerError(text, key=("service", spec.name))
         sink = make_sink(spec, tools.connections, tools.loop, tools.pool)
         if self._is_measuring and spec.kind.is_measured:
             every = 1 if group_options(spec).merge else MEASURED_SHARE

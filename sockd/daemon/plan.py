@@ -10,7 +10,7 @@ from sockd.buffer.encoder import PayloadEncoder
 from sockd.buffer.errors import PayloadError
 from sockd.config.substitute import hidden
 from sockd.daemon.programs import identified
-from sockd.errors import ConfigurationError, HandlerError
+from sockd.errors import ConfigurationError, HandlerError, under_key
 from sockd.files.texts import read_texts
 from sockd.lazy import lazily, load
 from sockd.net.address.sockaddr import AF_VSOCK
@@ -27,9 +27,10 @@ if TYPE_CHECKING:
     from sockd.net.tls import context, handshake, starttls
     from sockd.net.tls.context import TlsContext
     from sockd.services.spec import ServiceSpec
-    from sockd.settings import Settings
+    from sockd.settings import DaemonSettings, Settings
     from sockd.settings.address import Address
     from sockd.settings.listen import ListenSettings
+    from sockd.text import KeyPath
     from sockd.wire.framing import Framing
 else:
     context = lazily("sockd.net.tls.context")
@@ -43,18 +44,23 @@ __all__ = ["ListenerPlan", "check_opened", "plan"]
 
 @dataclass(frozen=True)
 class ListenerPlan:
-    """One [[listen]], resolved: its addresses and its service."""
+    """One [[listen]], resolved: its addresses and its service; `index` is its number in the configuration."""
 
     settings: ListenSettings
     addresses: tuple[Address, ...]
     service: ServiceSpec
     tls: TlsContext | None = None
     texts: ClientTexts = ClientTexts()
+    index: int = 0
 
     @property
     def begins_with_tls(self) -> bool:
         """Tell whether a client has to begin with a handshake."""
         return self.settings.tls is not None and not self.settings.tls.starttls
+
+    def find_key(self, address: Address) -> KeyPath:
+        """Return the key of one of its addresses."""
+        return address_key(self.index, self.settings, self.addresses.index(address))
 
 
 def plan(settings: Settings) -> list[ListenerPlan]:
@@ -78,55 +84,69 @@ def _plan(settings: Settings) -> list[ListenerPlan]:
     for index, listen in enumerate(settings.listen):
         if listen.service not in specs:
             specs[listen.service] = identified(resolve.resolve(listen.service, settings.service), settings.daemon)
-        addresses = listen_addresses(listen)
-        if listen.hosts_access is not None and settings.daemon.chroot is not None:
-            text = "its files are not found within daemon.chroot; write their rules as allow and deny"
-            raise ConfigurationError(f"listen[{index}].hosts_access: {text}")
-        if listen.owner is not None or listen.group is not None:
-            path_access.PathAccess.from_settings(listen)  # # names that do not exist
-        spec = specs[listen.service]
-        check_goodbye(spec, spec.framing)
-        for address in addresses:
-            if address.scheme in ("udp", "unixgram"):
-                check_datagrams(address, spec)
-            elif address.scheme == "unixpacket":
-                check_packets(address, spec)
-                check_goodbye(spec, Packet.like(spec.framing))
-            elif address.scheme in ("tcp", "unix", "vsock") and not spec.kind.serves_streams:
-                raise HandlerError(f"{address}: service {spec.name} serves only datagrams, at udp or unixgram")
-        tls = _tls(listen, f"listen[{index}].tls", spec)
-        texts = _texts(listen, f"listen[{index}].")
-        plans.append(ListenerPlan(listen, addresses, spec, tls, texts))
+        with under_key("listen", index):
+            plans.append(_plan_listener(index, listen, specs[listen.service], settings.daemon))
     return plans
 
 
-def _texts(listen: ListenSettings, place: str) -> ClientTexts:
-    return ClientTexts(
-        read_texts(f"{place}greeting_files", listen.greeting_files),
-        read_texts(f"{place}banner_files", listen.banner_files),
-    )
+def _plan_listener(index: int, listen: ListenSettings, spec: ServiceSpec, daemon: DaemonSettings) -> ListenerPlan:
+    addresses = listen_addresses(index, listen)
+    if listen.hosts_access is not None and daemon.chroot is not None:
+        text = "its files are not found within daemon.chroot; write their rules as allow and deny"
+        raise ConfigurationError(text, key=("hosts_access",))
+    if listen.owner is not None or listen.group is not None:
+        path_access.PathAccess.from_settings(listen)  # names that do not exist
+    check_goodbye(spec, spec.framing)
+    for number, address in enumerate(addresses):
+        with under_key(*address_key(index, listen, number)):
+            _check_service(address, spec)
+    tls = _tls(listen, ("listen", index, "tls"), spec)
+    return ListenerPlan(listen, addresses, spec, tls, _texts(listen), index)
 
 
-def _tls(listen: ListenSettings, place: str, spec: ServiceSpec) -> TlsContext | None:
+def _check_service(address: Address, spec: ServiceSpec) -> None:
+    if address.scheme in ("udp", "unixgram"):
+        check_datagrams(address, spec)
+    elif address.scheme == "unixpacket":
+        check_packets(address, spec)
+        check_goodbye(spec, Packet.like(spec.framing))
+    elif address.scheme in ("tcp", "unix", "vsock") and not spec.kind.serves_streams:
+        raise HandlerError(f"{address}: service {spec.name} serves only datagrams, at udp or unixgram")
+
+
+def _texts(listen: ListenSettings) -> ClientTexts:
+    with under_key("greeting_files"):
+        greeting = read_texts(listen.greeting_files)
+    with under_key("banner_files"):
+        return ClientTexts(greeting, read_texts(listen.banner_files))
+
+
+def _tls(listen: ListenSettings, key: KeyPath, spec: ServiceSpec) -> TlsContext | None:
     if listen.tls is None:
         return None
     if listen.tls.starttls and not spec.kind.speaks:
         who = "a protocol class, a coroutine or a function with the connection as its second argument"
         text = f"service {spec.name} cannot call start_tls(), only {who} can; without starttls, TLS begins at once"
-        raise ConfigurationError(f"{place}.starttls: true: {text}")
+        raise ConfigurationError(f"true: {text}", key=("tls", "starttls"))
     load(handshake, starttls)  # before its first client comes
-    return context.TlsContext(listen.tls, place)
+    return context.TlsContext(listen.tls, key)
 
 
-def listen_addresses(listen: ListenSettings) -> tuple[Address, ...]:
+def listen_addresses(index: int, listen: ListenSettings) -> tuple[Address, ...]:
     """Return the addresses of a [[listen]], each a value of its own.
 
     Raises:
         AddressError: one cannot be listened on.
     """
-    for address in listen.every:
-        address.check_bindable()
+    for number, address in enumerate(listen.every):
+        with under_key(*address_key(index, listen, number)):
+            address.check_bindable()
     return tuple(map(replace, listen.every))
+
+
+def address_key(index: int, listen: ListenSettings, number: int) -> KeyPath:
+    """Return the key of an address of a listener."""
+    return ("listen", index, "addresses", number) if listen.addresses else ("listen", index, "address")
 
 
 def check_opened(opened: ServerSocket, address: Address, plan: ListenerPlan) -> None:
@@ -135,6 +155,11 @@ def check_opened(opened: ServerSocket, address: Address, plan: ListenerPlan) -> 
     Raises:
         HandlerError, SystemFault: names both.
     """
+    with under_key(*plan.find_key(address)):
+        _check_opened(opened, address, plan)
+
+
+def _check_opened(opened: ServerSocket, address: Address, plan: ListenerPlan) -> None:
     if opened.endpoint.type == socket.SOCK_DGRAM:
         check_datagrams(address, plan.service)
     if opened.endpoint.type == socket.SOCK_SEQPACKET:
@@ -155,16 +180,17 @@ def check_goodbye(spec: ServiceSpec, framing: Framing) -> None:
     """Refuse a goodbye that cannot be a frame.
 
     Raises:
-        HandlerError: names its service.
+        HandlerError: names its key.
     """
     if not spec.goodbye or isinstance(framing, Line | Raw):
         return
+    key = ("service", spec.name, "goodbye")
     if isinstance(framing, Record):
-        raise HandlerError(f"service {spec.name}: goodbye is no record; remove it")
+        raise HandlerError("goodbye is no record; remove it", key=key)
     try:
         PayloadEncoder(framing).encode(spec.goodbye)
     except PayloadError as error:
-        raise HandlerError(f"service {spec.name}: goodbye cannot be sent: {error}") from None
+        raise HandlerError(f"goodbye cannot be sent: {error}", key=key) from None
 
 
 def check_datagrams(address: Address, spec: ServiceSpec) -> None:

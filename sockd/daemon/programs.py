@@ -11,7 +11,7 @@ import logging
 import os
 from typing import TYPE_CHECKING
 
-from sockd.errors import SockdError
+from sockd.errors import SockdError, under_key
 from sockd.lazy import lazily
 from sockd.process.children import KILL_SECONDS, Children
 from sockd.services.families import ExecutingKind
@@ -61,11 +61,12 @@ def identified(spec: ServiceSpec, daemon: DaemonSettings) -> ServiceSpec:
         return replace(spec, kind=TcpmuxKind(choices))
     if not isinstance(kind, ExecutingKind):
         return spec
-    place, program = f"service.{spec.name}.", kind.program
-    if daemon.chroot is None:
-        accounts.check_executable(place, program.path)
-        accounts.check_directory(place, program.directory)
-    identity = accounts.resolve_identity(place, program.user, program.group, daemon, program.groups)
+    program = kind.program
+    with under_key("service", spec.name):
+        if daemon.chroot is None:
+            accounts.check_executable(program.path)
+            accounts.check_directory(program.directory)
+        identity = accounts.resolve_identity(program.user, program.group, daemon, program.groups)
     return replace(spec, kind=kind.running_as(identity, accounts.login_variables(program.user)))
 
 
@@ -158,8 +159,8 @@ class ProgramFiles:
         if path:
             known = self._files.get(name)
             if known is None or known.path != path:
-                place = f"service.{name}.stderr"
-                known = append_file.AppendFile(path, place, owner=self._owner, blocking=True, rooted=self._rooted)
+                key = ("service", name, "stderr")
+                known = append_file.AppendFile(path, key, owner=self._owner, blocking=True, rooted=self._rooted)
             yield name, known
 
     def adopt(self, renewal: StderrFiles) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, assert_never
 
-from sockd.errors import SockdError
+from sockd.errors import SockdError, under_key
 from sockd.lazy import lazily
 from sockd.net.connection.info import Totals
 from sockd.services.families import ProxyKind
@@ -81,10 +81,12 @@ class ProxyFiles:
         match spec.kind:
             case RelayKind(settings=RelaySettings(via_password=str(path))):
                 if again or path not in self._passwords:
-                    self._passwords[path] = users.read_password(path, f"service.{spec.name}.relay.via_password")
+                    with under_key("service", spec.name, "relay", "via_password"):
+                        self._passwords[path] = users.read_password(path)
             case SocksKind(settings=SocksSettings(users=str(path))):
                 if path not in self._users:
-                    self._users[path] = socks.UsersFile(path, f"service.{spec.name}.socks.users")
+                    with under_key("service", spec.name, "socks", "users"):
+                        self._users[path] = socks.UsersFile(path)
                     self._stack.callback(self._users[path].close)
             case _:
                 pass  # it needs no file

@@ -97,7 +97,7 @@ class Reload:
         Raises:
             AddressError: an address is not well formed.
         """
-        wanted = [(address, listen) for listen in settings.listen for address in listen_addresses(listen)]
+        wanted = [(address, one) for at, one in enumerate(settings.listen) for address in listen_addresses(at, one)]
         stands = self._match([(address, listen.service) for address, listen in wanted])
         pairs = list(zip(wanted, stands, strict=True))
         kept = [(listen, stand) for (_, listen), stand in pairs if stand is not None]
@@ -178,7 +178,7 @@ class Reload:
             self._is_waiting = False
             if error is not None:
                 under_way.__exit__(type(error), error, error.__traceback__)
-                then(self._failed_by(error))
+                then(self._failed_by(prepared.settings.locate(error)))
             else:
                 under_way.pop_all()
                 self._commit(prepared, lambda changes: then(self._done(changes)))
@@ -247,6 +247,10 @@ class Reload:
         if self._read is None:
             raise ConfigurationError("no configuration file: the settings came from the command line")
         settings = self._read()
+        with settings.located():
+            return self._prepare_settings(settings, undo)
+
+    def _prepare_settings(self, settings: Settings, undo: ExitStack) -> PreparedReload:
         rooted = self._settings.daemon.chroot is not None
         handlers = [table.handler for table in settings.service.values() if table.handler]
         handlers += [listen.service for listen in settings.listen if ":" in listen.service]
@@ -258,7 +262,7 @@ class Reload:
         stands = self._match([(address, one.service.name) for address, one in wanted])
         for (address, one), stand in zip(wanted, stands, strict=True):
             if stand is not None and (text := why_not_switched(stand, one.service.kind.shares_socket)):
-                raise ConfigurationError(f"{address}: {text}")
+                raise ConfigurationError(f"{address}: {text}", key=one.find_key(address))
         self._make_room(stands, wanted)
         renewed = self._renew(wanted, stands, undo)
         opened = self._open(wanted, stands, undo)
@@ -318,7 +322,7 @@ class Reload:
                 if one.settings.optional:
                     self._passed.left_out.append(LeftOut(address, str(address), self._why_not(address, one.settings)))
                     continue
-                raise ConfigurationError(self._why_not(address, one.settings))
+                raise ConfigurationError(self._why_not(address, one.settings), key=one.find_key(address))
             for listening in self._bind(address, one, beside):
                 undo.callback(listening.close)
                 opened.append((address, listening, one, None))

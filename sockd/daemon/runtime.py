@@ -92,8 +92,9 @@ def room(settings: Settings, *, programs: int, forwarded: int) -> int:
         return wanted
     if own >= SELECT_DESCRIPTORS:
         raise ConfigurationError(
-            f'daemon.multiplexer: "select" waits for {SELECT_DESCRIPTORS} descriptors (FD_SETSIZE), '
-            f"{own - OWN_DESCRIPTORS} listeners leave none for a connection; use auto, epoll or poll"
+            f'"select" waits for {SELECT_DESCRIPTORS} descriptors (FD_SETSIZE), '
+            f"{own - OWN_DESCRIPTORS} listeners leave none for a connection; use auto, epoll or poll",
+            key=("daemon", "multiplexer"),
         )
     event = {"max_connections": wanted, "connections": SELECT_DESCRIPTORS - own, "descriptors": SELECT_DESCRIPTORS}
     logger.warning("select() cannot wait for that many connections; use another multiplexer", extra={"event": event})

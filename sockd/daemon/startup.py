@@ -21,7 +21,7 @@ from sockd.daemon.lineage import Lineage
 from sockd.daemon.plan import check_opened, plan
 from sockd.daemon.programs import ProgramFiles
 from sockd.daemon.proxies import ProxyFiles
-from sockd.errors import ConfigurationError, fault
+from sockd.errors import ConfigurationError, fault, under_key
 from sockd.lazy import importlib_util, lazily, load_all
 from sockd.log import format as log_format
 from sockd.log import targets
@@ -148,7 +148,7 @@ def open_log(daemon: DaemonSettings, wanted: Wanted, *, background: bool) -> Own
         return targets.open_target(replace(settings, to=to), owner=wanted.owner, rooted=wanted.chroot is not None)
     if background:
         text = '"stderr" cannot be used in the background; write "syslog", "journal" or a file'
-        raise ConfigurationError(f"daemon.log.to: {text}, or use --foreground")
+        raise ConfigurationError(f"{text}, or use --foreground", key=targets.KEY)
     return log_format.configure(settings, sys.stderr)
 
 
@@ -287,9 +287,9 @@ class Start:
             try:
                 directory_keeper.hold_outside(wanted.account)
             except OSError as error:
-                raise fault(
-                    error, f"daemon.chroot: {wanted.chroot}: cannot start the process that keeps directories outside it"
-                ) from None
+                subject = f"{wanted.chroot}: cannot start the process that keeps directories outside it"
+                with under_key("daemon", "chroot"):
+                    raise fault(error, subject) from None
         dropped = privileges.drop(bound.rights)
         self._process.context.dropped()
         account = dropped.account

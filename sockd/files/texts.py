@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from sockd.errors import ConfigurationError
+from sockd.errors import ConfigurationError, under_key
 from sockd.files.trusted import open_regular
 from sockd.text import show
 
@@ -18,11 +18,10 @@ MAX_BYTES = 4096
 tcp_wmem(7) at their smallest."""
 
 
-def read_texts(place: str, paths: Iterable[str]) -> bytes:
+def read_texts(paths: Iterable[str]) -> bytes:
     """Read files, one behind the other.
 
     Args:
-        place: the key that names them, for messages.
         paths: absolute.
 
     Returns:
@@ -33,15 +32,20 @@ def read_texts(place: str, paths: Iterable[str]) -> bytes:
     """
     text = b""
     for index, path in enumerate(paths):
-        here = f"{place}[{index}]: {show(path)}"
-        try:
-            with os.fdopen(open_regular(path, here), "rb") as file:
-                text += file.read(MAX_BYTES + 1)
-        except OSError as error:
-            raise ConfigurationError(f"{here}: {error.strerror}") from None
-        if len(text) > MAX_BYTES:
-            raise ConfigurationError(f"{here} is too long: at most {MAX_BYTES} bytes are sent, of all files together")
+        with under_key(index):
+            text += _read_text(path)
+            if len(text) > MAX_BYTES:
+                limit = f"at most {MAX_BYTES} bytes are sent, of all files together"
+                raise ConfigurationError(f"{show(path)} is too long: {limit}")
     return text
+
+
+def _read_text(path: str) -> bytes:
+    try:
+        with os.fdopen(open_regular(path, show(path)), "rb") as file:
+            return file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise ConfigurationError(f"{show(path)}: {error.strerror}") from None
 
 
 __all__ = ["MAX_BYTES", "read_texts"]

@@ -18,6 +18,7 @@ from sockd.files.kept_directory import KeptDirectory
 
 if TYPE_CHECKING:
     from sockd.errors import SockdError
+    from sockd.text import KeyPath
 
 FILE_MODE = 0o640
 """Mode of a new file: addresses of clients, and output of programs, are confidential."""
@@ -36,7 +37,7 @@ class AppendFile:
 
     Args:
         path: absolute; the file itself, not a link to one.
-        place: the beginning of messages, such as "daemon.log.to".
+        key: that names it, such as ("daemon", "log", "to").
         owner: uid and gid of a file that root creates, so that the serving user can open it again.
         blocking: whether write(2) may block, where the kind of file allows it.
         rooted: the path will lead elsewhere, after chroot(2).
@@ -48,14 +49,14 @@ class AppendFile:
     def __init__(
         self,
         path: str,
-        place: str,
+        key: KeyPath,
         *,
         owner: tuple[int, int] | None = None,
         blocking: bool = False,
         rooted: bool = False,
     ) -> None:
         self.path = path
-        self._place = place
+        self._key = key
         self._owner = owner if os.geteuid() == 0 else None
         self._blocking = blocking
         self._rooted = rooted
@@ -100,12 +101,13 @@ class AppendFile:
             return
         os.close(fd)
         reason = "has another name (a hard link)" if stat.S_ISREG(found.st_mode) else "is not a regular file"
-        raise SystemFault(f"{self._place}: {self.path}: refused: it {reason}; name a file of its own")
+        raise SystemFault(f"{self.path}: refused: it {reason}; name a file of its own", key=self._key)
 
     def _unusable(self, error: OSError) -> SockdError:
-        cause = fault(error, f"{self._place}: {self.path}")
+        cause = fault(error, self.path)
         hint = _HINTS.get(error.errno or 0)
-        return type(cause)(f"{cause}; {hint.format(directory=os.path.dirname(self.path))}") if hint else cause
+        remedy = f"; {hint.format(directory=os.path.dirname(self.path))}" if hint else ""
+        return type(cause)(f"{cause}{remedy}", key=self._key)
 
     def fileno(self) -> int:
         """Return its descriptor; another one after reopen()."""
@@ -118,7 +120,7 @@ class AppendFile:
         the old one.
         """
         if not self._rooted and (why := self._directory.renew()):
-            raise SystemFault(f"{self._place}: {self.path}: {why}")
+            raise SystemFault(f"{self.path}: {why}", key=self._key)
         old, found = self._fd, self._standing()
         if found is not None and os.path.samestat(found, os.fstat(old)):
             return

@@ -42,6 +42,7 @@ else:
 SYSLOG_SOCKET = "/dev/log"
 JOURNAL_SOCKET = "/run/systemd/journal/socket"
 IDENT = "sockd"
+KEY = ("daemon", "log", "to")
 FACILITIES = {
     "kern": 0, "user": 1, "mail": 2, "daemon": 3, "auth": 4, "syslog": 5, "lpr": 6, "news": 7, "uucp": 8, "cron": 9,
     "authpriv": 10, "ftp": 11, **{f"local{number}": 16 + number for number in range(8)},
@@ -102,7 +103,7 @@ class FileHandler(Lossy):
     ) -> None:
         super().__init__()
         self._warn_size, self._max_size = sizes
-        self._file = append_file.AppendFile(path, "daemon.log.to", owner=owner, rooted=rooted)
+        self._file = append_file.AppendFile(path, KEY, owner=owner, rooted=rooted)
         self._lines = LineWriter(lambda data: os.write(self._file.fileno(), data))
         self._warn_of_size(0)
 
@@ -167,8 +168,8 @@ class _SocketHandler(Lossy):
             self._socket.connect(path)
         except OSError as error:
             self._socket.close()
-            text = f"daemon.log.to: {name}: {fault(error, path)}; is it running? To log to a file: log = {_TO_FILE}"
-            raise SystemFault(text) from None
+            text = f"{name}: {fault(error, path)}; is it running? To log to a file: log = {_TO_FILE}"
+            raise SystemFault(text, key=KEY) from None
 
     def deliver(self, data: bytes) -> None:
         """Send one datagram; once more when the logger has been restarted."""
@@ -233,7 +234,8 @@ class CollectorHandler(Lossy):
             self._socket.setblocking(False)
             self._socket.connect(sockaddr)
         except OSError as error:
-            raise SystemFault(f"daemon.log.to: {to}: {error.strerror or error}; is it a collector's address?") from None
+            text = f"{to}: {error.strerror or error}; is it a collector's address?"
+            raise SystemFault(text, key=KEY) from None
         self._host = _header_word(socket.gethostname(), MAX_HOST_NAME)
 
     def send(self, record: logging.LogRecord) -> None:

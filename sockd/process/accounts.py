@@ -11,7 +11,7 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from sockd.errors import ConfigurationError
+from sockd.errors import ConfigurationError, under_key
 from sockd.process.privileges import find_user, group_id, look_up
 from sockd.process.program import Identity
 from sockd.text import show
@@ -27,12 +27,11 @@ TEXT = frozenset(b"\t\n\r" + bytes(range(32, 256)))
 
 
 def resolve_identity(
-    place: str, user: str | None, group: str | None, daemon: DaemonSettings, groups: Sequence[str] | None = None
+    user: str | None, group: str | None, daemon: DaemonSettings, groups: Sequence[str] | None = None
 ) -> Identity | None:
     """Decide which user a program runs as.
 
     Args:
-        place: what messages begin with, such as "service.finger.".
         user, group: as the service has them.
         daemon: whom the daemon serves as.
         groups: supplementary ones; None: those of the user.
@@ -46,24 +45,25 @@ def resolve_identity(
     """
     uid, gid = os.geteuid(), os.getegid()
     if daemon.user is not None:
-        account = look_up(daemon.user, daemon.group)
+        with under_key("daemon"):
+            account = look_up(daemon.user, daemon.group)
         uid, gid = account.uid, account.gid
     if user is None:
         if uid == 0:
             text = 'missing, and the daemon serves as root; write user = "nobody", or user = "root" to run it as root'
-            raise ConfigurationError(f"{place}user: {text}")
+            raise ConfigurationError(text, key=("user",))
         return None
-    wanted = look_up(user, group, place=place)
+    wanted = look_up(user, group)
     if uid == 0:
-        others = wanted.groups if groups is None else tuple(group_id(one, place, key="groups") for one in groups)
+        others = wanted.groups if groups is None else tuple(group_id(one, key="groups") for one in groups)
         return Identity(wanted.uid, wanted.gid, others)
     if (wanted.uid, wanted.gid) != (uid, gid):
         key, value = ("user", user) if wanted.uid != uid else ("group", group or user)
         text = f"only root can switch users, and the daemon serves as uid {uid}, gid {gid}"
-        raise ConfigurationError(f'{place}{key}: {show(value)}: {text}; remove it, or write daemon.user = "root"')
+        raise ConfigurationError(f'{show(value)}: {text}; remove it, or write daemon.user = "root"', key=(key,))
     if groups is not None:
         text = f"only root can set groups, and the daemon serves as uid {uid}; remove it, or write daemon.user = "
-        raise ConfigurationError(f'{place}groups: {text}"root"')
+        raise ConfigurationError(f'{text}"root"', key=("groups",))
     return None
 
 
@@ -86,7 +86,7 @@ def has_groups(user: str) -> bool:
     return entry is not None and {*os.getgrouplist(entry.pw_name, entry.pw_gid)} != {entry.pw_gid}
 
 
-def check_directory(place: str, path: str) -> None:
+def check_directory(path: str) -> None:
     """Refuse a directory that does not exist.
 
     Raises:
@@ -94,10 +94,10 @@ def check_directory(place: str, path: str) -> None:
     """
     if not os.path.isdir(path):
         what = "is not a directory" if os.path.exists(path) else "does not exist; create it, or name another"
-        raise ConfigurationError(f"{place}directory: {show(path)} {what}")
+        raise ConfigurationError(f"{show(path)} {what}", key=("directory",))
 
 
-def check_executable(place: str, path: str) -> None:
+def check_executable(path: str) -> None:
     """Refuse a program that does not exist.
 
     Raises:
@@ -106,12 +106,12 @@ def check_executable(place: str, path: str) -> None:
     try:
         mode = os.stat(path).st_mode
     except OSError as error:
-        raise ConfigurationError(f"{place}exec: {show(path)}: {error.strerror}") from None
+        raise ConfigurationError(f"{show(path)}: {error.strerror}", key=("exec",)) from None
     if not stat.S_ISREG(mode) or not mode & 0o111:
         what = "is not executable; chmod +x it" if stat.S_ISREG(mode) else "is not a file"
-        raise ConfigurationError(f"{place}exec: {show(path)} {what}")
+        raise ConfigurationError(f"{show(path)} {what}", key=("exec",))
     if reason := _not_executed(path):
-        raise ConfigurationError(f"{place}exec: {show(path)} {reason}")
+        raise ConfigurationError(f"{show(path)} {reason}", key=("exec",))
 
 
 def _not_executed(path: str) -> str:

@@ -19,14 +19,14 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-from sockd.errors import PermissionFault, SystemFault, fault
+from sockd.errors import PermissionFault, SystemFault, fault, under_key
 from sockd.net.listen.address_in_use import describe_process
 from sockd.process.pid_keeper import PidKeeper
 
 if TYPE_CHECKING:
     from sockd.process.privileges import Account
 
-PLACE = "daemon.pidfile"
+KEY = ("daemon", "pidfile")
 FILE_MODE = 0o644
 OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 MAX_DIGITS = 20  # of a pid and its newline
@@ -83,7 +83,8 @@ class PidFile:
                     self._keeper = PidKeeper.begin(self._open_to_write(), account)
         except OSError as error:
             os.close(self._directory)
-            raise fault(error, f"{PLACE}: {path}") from None
+            with under_key(*KEY):
+                raise fault(error, path) from None
         except BaseException:
             os.close(self._directory)
             raise
@@ -119,21 +120,21 @@ class PidFile:
     def _refuse_unless_ours(self, found: os.stat_result) -> None:
         mode = found.st_mode
         if not stat.S_ISREG(mode):
-            raise SystemFault(f"{PLACE}: {self.path}: refused: it is {_kind(mode)}, not a regular file; remove it")
+            raise SystemFault(f"{self.path}: refused: it is {_kind(mode)}, not a regular file; remove it", key=KEY)
         if found.st_nlink > 1:
-            raise SystemFault(f"{PLACE}: {self.path}: refused: the file has another name (a hard link); remove it")
+            raise SystemFault(f"{self.path}: refused: the file has another name (a hard link); remove it", key=KEY)
         if found.st_uid != os.geteuid():
             text = f"it belongs to uid {found.st_uid}, not to {os.geteuid()}, which starts the daemon; remove it"
-            raise PermissionFault(f"{PLACE}: {self.path}: refused: {text}")
+            raise PermissionFault(f"{self.path}: refused: {text}", key=KEY)
         if mode & OTHERS_WRITE:
             text = f"others can write it (mode {stat.S_IMODE(mode):o}); remove it"
-            raise PermissionFault(f"{PLACE}: {self.path}: refused: {text}")
+            raise PermissionFault(f"{self.path}: refused: {text}", key=KEY)
 
     def _lock(self, fd: int) -> None:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise SystemFault(f"{PLACE}: {self.path}: a daemon is already running: {_holder(fd)}") from None
+            raise SystemFault(f"{self.path}: a daemon is already running: {_holder(fd)}", key=KEY) from None
 
     def _is_standing(self, fd: int) -> bool:
         standing = self._standing()
@@ -166,7 +167,7 @@ class PidFile:
         if os.path.samestat(os.fstat(fd), os.fstat(self._fd)):
             return fd
         os.close(fd)
-        raise SystemFault(f"{PLACE}: {self.path}: another file has this name now")
+        raise SystemFault(f"{self.path}: another file has this name now", key=KEY)
 
     def _write_directly(self, text: bytes | None = None) -> None:
         fd = self._open_to_write()
@@ -222,8 +223,8 @@ def _open_directory(parent: str, path: str) -> int:
         os.close(fd)
         missing = error.errno == errno.ENOENT
         hint = f"; its directory does not exist; create it: install -d -m 755 {parent}" if missing else ""
-        cause = fault(error, f"{PLACE}: {path}")
-        raise type(cause)(f"{cause}{hint}") from None
+        cause = fault(error, path)
+        raise type(cause)(f"{cause}{hint}", key=KEY) from None
     except BaseException:
         os.close(fd)
         raise
@@ -243,7 +244,7 @@ def _check_directory(fd: int, directory: str, path: str, *, last: bool) -> None:
             f"its directory {directory} {reason}, which allows replacing the "
             "file; use one of root's, such as /run/sockd"
         )
-        raise PermissionFault(f"{PLACE}: {path}: refused: {text}")
+        raise PermissionFault(f"{path}: refused: {text}", key=KEY)
 
 
 def _holder(fd: int) -> str:

@@ -24,7 +24,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from sockd.errors import ConfigurationError, PermissionFault, SystemFault, fault
+from sockd.errors import ConfigurationError, PermissionFault, SystemFault, fault, under_key
 from sockd.lazy import ctypes, load, pkgutil
 from sockd.process.syscalls import RightsCalls, Syscalls
 from sockd.text import show, suggest
@@ -83,13 +83,12 @@ class Dropped:
 # ---- who shall serve
 
 
-def look_up(user: str, group: str | None, *, place: str = "daemon.") -> Account:
+def look_up(user: str, group: str | None) -> Account:
     """Look up a user and its groups.
 
     Args:
         user: name, or number of one that need not have a name.
         group: name or number; None is the user's own.
-        place: what messages put before "user" and "group".
 
     Returns:
         The account; its supplementary groups are those that the host gives the user, and the group itself.
@@ -100,15 +99,14 @@ def look_up(user: str, group: str | None, *, place: str = "daemon.") -> Account:
     entry = find_user(user)
     if entry is None and not _is_id(user):
         near = suggest(user, (one.pw_name for one in pwd.getpwall()))
-        raise ConfigurationError(f"{place}user: {show(user)} is not a user of this host{near}")
+        raise ConfigurationError(f"{show(user)} is not a user of this host{near}", key=("user",))
     uid = entry.pw_uid if entry else int(user)
     if group is None and entry is None:
-        raise ConfigurationError(f"{place}user: {show(user)} has no group of its own; add a group")
-    gid = group_id(group, place) if group is not None else entry.pw_gid if entry else -1
+        raise ConfigurationError(f"{show(user)} has no group of its own; add a group", key=("user",))
+    gid = group_id(group) if group is not None else entry.pw_gid if entry else -1
     if uid != 0 and gid == 0:
-        raise ConfigurationError(
-            f"{place}group: {show(group or user)} is root's group, so privileges would not be dropped; name another"
-        )
+        text = f"{show(group or user)} is root's group, so privileges would not be dropped; name another"
+        raise ConfigurationError(text, key=("group",))
     groups = os.getgrouplist(entry.pw_name, gid) if entry else [gid]
     return Account(entry.pw_name if entry else user, uid, gid, tuple(sorted(set(groups))))
 
@@ -127,18 +125,18 @@ def find_user(text: str) -> pwd.struct_passwd | None:
     return None
 
 
-def group_id(text: str, place: str, *, key: str = "group") -> int:
+def group_id(text: str, *, key: str = "group") -> int:
     """Return the number of a group, given by name or number.
 
     Raises:
-        ConfigurationError: there is no such group; names `place` and `key`.
+        ConfigurationError: there is no such group; names `key`.
     """
     with suppress(KeyError):
         return grp.getgrnam(text).gr_gid
     if _is_id(text):
         return int(text)
     near = suggest(text, (one.gr_name for one in grp.getgrall()))
-    raise ConfigurationError(f"{place}{key}: {show(text)} is not a group of this host{near}")
+    raise ConfigurationError(f"{show(text)} is not a group of this host{near}", key=(key,))
 
 
 def wanted(user: str | None, group: str | None, chroot: str | None, *, root_may_stay: bool) -> Wanted:
@@ -157,19 +155,21 @@ def wanted(user: str | None, group: str | None, chroot: str | None, *, root_may_
     root = os.geteuid() == 0
     if user is None and root and not root_may_stay:
         text = 'started as root without a user to switch to; write user = "nobody" into [daemon], or give --user nobody'
-        raise ConfigurationError(f"daemon.user: {text}; root as the user stays root")
+        raise ConfigurationError(f"{text}; root as the user stays root", key=("daemon", "user"))
     if chroot is not None:
         check_directory(chroot)
         if not root:
-            raise PermissionFault(f"daemon.chroot: {show(chroot)}: only root can change its root directory (chroot(2))")
-    account = look_up(user, group) if user is not None else None
+            text = f"{show(chroot)}: only root can change its root directory (chroot(2))"
+            raise PermissionFault(text, key=("daemon", "chroot"))
+    with under_key("daemon"):
+        account = look_up(user, group) if user is not None else None
     if account is None or root:
         stays = account is not None and account.uid == 0 and group is None
         return Wanted(None if stays else account, chroot)
     if (account.uid, account.gid) != (os.geteuid(), os.getegid()):
         text = f"only root can switch users; this process is uid {os.geteuid()}, gid {os.getegid()}"
         key, value = ("user", user) if account.uid != os.geteuid() else ("group", group)
-        raise PermissionFault(f"daemon.{key}: {show(value)}: {text}")
+        raise PermissionFault(f"{show(value)}: {text}", key=("daemon", key))
     return Wanted(None, None)
 
 
@@ -181,7 +181,8 @@ def check_directory(chroot: str) -> None:
     """
     if not os.path.isdir(chroot):
         what = "is not a directory" if os.path.lexists(chroot) else "does not exist"
-        raise ConfigurationError(f"daemon.chroot: {show(chroot)} {what}; create one: install -d -m 755 {chroot}")
+        text = f"{show(chroot)} {what}; create one: install -d -m 755 {chroot}"
+        raise ConfigurationError(text, key=("daemon", "chroot"))
 
 
 def why_unreadable(path: str, account: Account) -> str:

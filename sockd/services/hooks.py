@@ -36,9 +36,8 @@ def start(services: Sequence[ServiceSpec], stack: ExitStack, loop: EventLoop) ->
             try:
                 _call(hook, loop)
             except BaseException as error:
-                raise HandlerError(
-                    f"service {service.name}: startup hook failed at {loader.describe_error(error)}"
-                ) from error
+                text = f"startup hook failed at {loader.describe_error(error)}"
+                raise HandlerError(text, key=("service", service.name)) from error
 
 
 def _call(hook: Hook, loop: EventLoop) -> None:

@@ -40,12 +40,12 @@ def _snapshot(name: str, hook: Hook) -> bytes:
         state = hook()
     except BaseException as error:
         failure = f"snapshot hook failed at {loader.describe_error(error)}; {WITHOUT}"
-        raise HandlerError(f"service {name}: {failure}") from error
+        raise HandlerError(failure, key=("service", name)) from error
     try:
         return msgspec.msgpack.encode(state)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         remedy = f"return numbers, bytes, str, lists and dicts; {WITHOUT}"
-        raise HandlerError(f"service {name}: snapshot hook: {error}; {remedy}") from None
+        raise HandlerError(f"snapshot hook: {error}; {remedy}", key=("service", name)) from None
 
 
 def restore(services: Iterable[ServiceSpec], states: Mapping[str, bytes]) -> None:
@@ -60,7 +60,8 @@ def restore(services: Iterable[ServiceSpec], states: Mapping[str, bytes]) -> Non
         try:
             spec.restore(msgspec.msgpack.decode(states[spec.name]))
         except BaseException as error:
-            raise HandlerError(f"service {spec.name}: restore hook failed at {loader.describe_error(error)}") from error
+            text = f"restore hook failed at {loader.describe_error(error)}"
+            raise HandlerError(text, key=("service", spec.name)) from error
 
 
 def _different(services: Iterable[ServiceSpec]) -> Iterable[ServiceSpec]:

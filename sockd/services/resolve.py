@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from sockd.errors import HandlerError
+from sockd.errors import HandlerError, under_key
 from sockd.lazy import lazily
 from sockd.services.given_kinds import TcpmuxKind
 from sockd.services.kinds import (
@@ -69,7 +69,8 @@ def resolve(name: str, tables: Mapping[str, ServiceSettings]) -> ServiceSpec:
         return replace(spec, kind=TcpmuxKind(tuple((one, resolve(one.service, tables)) for one in table.tcpmux)))
     if key in KIND_BY_KEY:
         return KIND_BY_KEY[key].spec(name, table)
-    return _resolve_handler(name, table, loader.find(cast("str", table.handler)))
+    with under_key("service", name, "handler"):
+        return _resolve_handler(name, table, loader.find(cast("str", table.handler)))
 
 
 def resolve_service(name: str, service: AnyService) -> ServiceSpec:

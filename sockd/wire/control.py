@@ -15,6 +15,8 @@ from sockd.values import dataclass, field
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from sockd.text import KeyPath
+
 JsonObject = dict[str, Any]
 """An object of JSON; its values are what JSON holds."""
 
@@ -250,17 +252,22 @@ def encode_row(row: object) -> bytes:
 
 @dataclass(frozen=True)
 class ControlResponse:
-    """What is answered: a result, or an error and the exit code that goes with it; notes say what a result lacks."""
+    """What is answered: a result, or an error and the exit code that goes with it; notes say what a result lacks.
+
+    Between processes of one daemon an error has its key beside it, for whoever knows where that is written.
+    """
 
     result: object = None
     error: str = ""
     exit_code: int = 0
     notes: tuple[str, ...] = ()
+    key: KeyPath = ()
 
     def encode(self) -> bytes:
         """Write it as a line."""
         if self.error:
-            return _line({"ok": False, "error": self.error, "exit": self.exit_code})
+            key = {"key": self.key} if self.key else {}
+            return _line({"ok": False, "error": self.error, "exit": self.exit_code} | key)
         notes = {"notes": self.notes} if self.notes else {}
         if isinstance(self.result, EncodedRows):
             head = json.dumps({"ok": True} | notes).encode("ascii").removesuffix(b"}")
@@ -281,7 +288,8 @@ def read_answer(line: bytes) -> ControlResponse:
     error, code = table.get("error"), table.get("exit")
     if not isinstance(error, str) or type(code) is not int or not 0 < code < 128:
         raise ControlError("a reply without result and without error")
-    return ControlResponse(error=error, exit_code=code)
+    key = table.get("key")
+    return ControlResponse(error=error, exit_code=code, key=tuple(key) if isinstance(key, list) else ())
 
 
 def as_object(result: object) -> JsonObject:

@@ -85,7 +85,7 @@ def test_a_goodbye_that_is_no_frame(tmp_path, scheme, framing, words):
     text = f'[[listen]]\naddress = "{scheme}:{tmp_path}/s"\nservice = "x"\n[service.x]\nhandler = "app:f"\n'
     (tmp_path / "sockd.toml").write_text(f'{text}framing = {framing}\n{limit}goodbye = "adieu"\n')
     done = sockd("--check", "-c", "sockd.toml", cwd=tmp_path)
-    assert (done.returncode, f"service x: {words}" in done.stderr) == (78, True), done.stderr
+    assert (done.returncode, f"service.x.goodbye: {words}" in done.stderr) == (78, True), done.stderr
 
 
 HANDLERS = {
@@ -169,7 +169,7 @@ def test_what_is_not_there_names_its_line(tmp_path, text, place):
         assert (done.returncode, done.stderr.startswith(f"sockd: sockd.toml:{place}")) == (78, True), done.stderr
     if "user" in text:
         done = sockd("--check", "-c", "sockd.toml", "--user", "nobodys", cwd=tmp_path)
-        assert done.stderr.startswith('sockd: daemon.user: "nobodys"'), done.stderr
+        assert done.stderr.startswith('sockd: --user: "nobodys"'), done.stderr
 
 
 def test_root_is_told_of_a_file_that_it_does_not_read(tmp_path):

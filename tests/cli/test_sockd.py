@@ -88,7 +88,7 @@ def test_a_wrong_command_line_exits_64(run, words, said):
             if ROOT
             else "neither sockd.toml nor /etc/sockd/sockd.toml exists",
         ),
-        (["-t", "-l", "tcp://127.0.0.1:0=upper", "-u", "nobdy"], 'daemon.user: "nobdy" is not a user of this host'),
+        (["-t", "-l", "tcp://127.0.0.1:0=upper", "-u", "nobdy"], '--user: "nobdy" is not a user of this host'),
         (["-t", "-c", "broken.toml"], "broken.toml:1"),
         (["-t", "-l", "tcp://127.0.0.1:0=app:uper"], "did you mean 'upper'"),
         (["-T", "-l", "tcp://127.0.0.1:0=app:uper"], "did you mean 'upper'"),

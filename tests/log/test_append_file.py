@@ -48,17 +48,17 @@ def test_what_leads_elsewhere_is_refused(tmp_path, attack):
     path.parent.mkdir()
     said = attack(path)
     with pytest.raises(SystemFault, match=said) as caught:
-        AppendFile(str(path), "the.key")
+        AppendFile(str(path), ("the", "key"))
     assert str(caught.value).startswith(f"the.key: {path}: ")
     victim = path.with_name("victim")
     assert not victim.exists() or victim.read_text() == ""
 
 
 def test_a_file_is_given_to_whom_shall_serve(tmp_path, as_root):
-    AppendFile(str(tmp_path / "log"), "log", owner=(65534, 65534)).close()
+    AppendFile(str(tmp_path / "log"), ("log",), owner=(65534, 65534)).close()
     assert (tmp_path / "log").stat().st_uid == 65534
     (tmp_path / "old").touch()
-    AppendFile(str(tmp_path / "old"), "log", owner=(65534, 65534)).close()
+    AppendFile(str(tmp_path / "old"), ("log",), owner=(65534, 65534)).close()
     assert (tmp_path / "old").stat().st_uid == 0  # what was there is whose it was
 
 
@@ -67,9 +67,9 @@ def test_nothing_is_left_open(tmp_path):
     before = os.listdir("/proc/self/fd")
     for path in (tmp_path, tmp_path / "none" / "log"):
         with pytest.raises(SystemFault):
-            AppendFile(str(path), "log")
+            AppendFile(str(path), ("log",))
     assert os.listdir("/proc/self/fd") == before
-    file = AppendFile(str(tmp_path / "log"), "log")
+    file = AppendFile(str(tmp_path / "log"), ("log",))
     while_open = len(os.listdir("/proc/self/fd"))
     for name in "abc":
         (tmp_path / "log").rename(tmp_path / name)
@@ -83,7 +83,7 @@ def test_nothing_is_left_open(tmp_path):
 @pytest.mark.parametrize("blocking", [False, True])
 def test_whether_writing_waits(tmp_path, blocking):
     """Of the log it must not, for the loop writes it; programs expect it."""
-    file = AppendFile(str(tmp_path / "log"), "log", blocking=blocking)
+    file = AppendFile(str(tmp_path / "log"), ("log",), blocking=blocking)
     assert os.get_blocking(file.fileno()) is blocking
     (tmp_path / "log").rename(tmp_path / "old")
     file.reopen()

@@ -73,7 +73,7 @@ class House:
         users.write_text(f"alice:{Scrypt(4, 8, 1, CHEAP.salt, CHEAP.compute(b'secret'))}\n")
         users.chmod(0o600)
         settings = SocksSettings(allow=(parse_rule("loopback"),), users=str(users))
-        self.file = UsersFile(str(users), "proxy")
+        self.file = UsersFile(str(users))
         self.socks = SocksService(
             "proxy", SocksSettings(allow=(parse_rule("loopback"),)), self.loop, names=lambda name: ["127.0.0.1"]
         )

@@ -264,7 +264,7 @@ def test_a_startup_that_fails_ends_the_start(launch, tmp_path):
     (tmp_path / "svc.py").write_text(APP)
     server = launch("--foreground", "--listen", "tcp://127.0.0.1:0=svc:broken")
     assert server.wait() == 78
-    assert "service svc:broken: startup hook failed at" in server.said()
+    assert '--listen "tcp://127.0.0.1:0=svc:broken": startup hook failed at' in server.said()
     assert "svc.py:" in server.said()
     assert "LookupError: no database" in server.said()
     assert server.addresses == []

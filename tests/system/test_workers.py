@@ -456,7 +456,7 @@ def test_a_startup_that_fails_ends_it_with_the_reason(daemon):
     assert one.process.wait(20) == 78
     one.kill()
     (line,) = one.logged("not serving")
-    assert "service app:service: startup hook failed at" in line["error"]
+    assert "listen[0].service: startup hook failed at" in line["error"]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="root becomes somebody")

@@ -237,7 +237,8 @@ def _import_handlers(path: str, text: str, file: str, environment: dict[str, str
     settings = load.loads(text, name=file, directory=directory, environment=environment)
     if settings.daemon.user is None and isinstance(pid, int):
         settings = replace(settings, daemon=_as_started(pid, settings.daemon))
-    plan(settings)
+    with settings.located():
+        plan(settings)
 
 
 def _as_started(pid: int, daemon: DaemonSettings) -> DaemonSettings:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from sockd.cli.verbs import PASSWORD_VARIABLE
 from sockd.client.connect import connect
 from sockd.client.pumps import converse
-from sockd.errors import EX_OK, UsageError, fault
+from sockd.errors import EX_OK, UsageError, fault, under_key
 
 if TYPE_CHECKING:
     import argparse
@@ -86,7 +86,8 @@ def _read_password(via: SocksUrl, path: str | None) -> str:
     if path is not None:
         from sockd.services.socks.users import read_password
 
-        return read_password(path, "--via-password")
+        with under_key("--via-password"):
+            return read_password(path)
     if PASSWORD_VARIABLE in os.environ:
         return os.environ[PASSWORD_VARIABLE]
     if not sys.stdin.isatty():

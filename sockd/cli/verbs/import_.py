@@ -95,8 +95,10 @@ def _accept(text: str) -> None:
     from sockd.daemon.conflicts import conflicts
     from sockd.daemon.plan import plan
 
-    if found := [*conflicts(plan(loads(text, name="result")))]:
-        raise ConfigurationError("\n".join(found))
+    settings = loads(text, name="result")
+    with settings.located():
+        if found := [*conflicts(plan(settings))]:
+            raise ConfigurationError("\n".join(str(settings.locate(one)) for one in found))
 
 
 def _printable(text: str) -> str:

@@ -17,7 +17,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from sockd.daemon.control.streams import Stream
-from sockd.errors import EX_NOPERM, EX_OSERR, EX_SOFTWARE, EX_TEMPFAIL, EX_USAGE, SockdError, fault
+from sockd.errors import EX_NOPERM, EX_OSERR, EX_SOFTWARE, EX_TEMPFAIL, EX_USAGE, SockdError, fault, under_key
 from sockd.net.address.address import Address
 from sockd.net.kernel import NO_DESCRIPTOR, peer_credentials
 from sockd.net.listen.bind import ServerSocket, open_listener
@@ -60,12 +60,13 @@ def listen(path: str, stack: ExitStack) -> ServerSocket:
 
     Raises: SystemFault, PermissionFault, TemporaryFault: it cannot be opened, or another process serves it.
     """
-    (listening,) = open_listener(Address("unix", path=path), ListenSettings(backlog=BACKLOG))
-    stack.callback(listening.close)
-    try:
-        os.chmod(path, MODE)
-    except OSError as error:
-        raise fault(error, f"daemon.control: {path}") from None
+    with under_key("daemon", "control"):
+        (listening,) = open_listener(Address("unix", path=path), ListenSettings(backlog=BACKLOG))
+        stack.callback(listening.close)
+        try:
+            os.chmod(path, MODE)
+        except OSError as error:
+            raise fault(error, path) from None
     return listening
 
 

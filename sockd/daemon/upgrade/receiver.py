@@ -160,7 +160,8 @@ class UpgradeReceiver:
             return None
         one = examine("control", self._control)
         if one.socket is None or one.endpoint is None:
-            raise SystemFault(f"daemon.control: {path}: what was handed over cannot be served: {one.problem}")
+            text = f"{path}: what was handed over cannot be served: {one.problem}"
+            raise SystemFault(text, key=("daemon", "control"))
         self._has_control = True
         owned = InheritedPath(*self.hello.control_path, self._is_lent) if self.hello.control_path else None
         return ServerSocket(one.socket, one.endpoint, owned)

@@ -190,7 +190,7 @@ class WorkerPool:
         elif answer is HAS_ENDED:
             return  # reap() knows more
         elif hiring is not None and hiring.generation is generation:
-            self._fail(hiring, RemoteError(answer.error, answer.exit_code))
+            self._fail(hiring, RemoteError(answer.error, answer.exit_code, key=answer.key))
         elif not self._is_ending:
             event = {"error": answer.error, "worker": member.number}
             logger.error("worker did not start", extra={"event": event})

@@ -239,12 +239,13 @@ def work(supervisor: ServingProcess, start: Unprivileged, opened: Sequence[Opene
         return EX_OSERR  # it died in this moment
     is_ready = False
 
-    def fail(words: str, exit_code: int) -> int:
+    def fail(error: SockdError) -> int:
         if is_ready:
-            logger.error("not serving", extra={"event": {"error": words}})
+            logger.error("not serving", extra={"event": {"error": str(error)}})
         else:
-            place.channel.sendall(ControlResponse(error=words, exit_code=exit_code).encode())
-        return exit_code
+            said = ControlResponse(error=error.text, exit_code=error.exit_code, key=error.key)
+            place.channel.sendall(said.encode())
+        return error.exit_code
 
     try:
         with ExitStack() as stack:
@@ -254,10 +255,10 @@ def work(supervisor: ServingProcess, start: Unprivileged, opened: Sequence[Opene
             is_ready = True
             Worker(daemon, made, place).run()
     except SockdError as error:
-        return fail(str(error), error.exit_code)
+        return fail(error)
     except BaseException as error:
         logger.critical("internal error", exc_info=True)
-        return fail(f"{type(error).__name__}: {error}", EX_OSERR)
+        return fail(SockdError(f"{type(error).__name__}: {error}"))
     finally:
         log.flush()
     return EX_OK

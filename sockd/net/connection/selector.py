@@ -255,5 +255,6 @@ def choose(name: str, connections: ConnectionTable) -> selectors.BaseSelector:
         return TableSelector(connections)
     kind = _standard(name)
     if kind is None:
-        raise ConfigurationError(f'multiplexer = "{name}": not available on this system; "auto" always is')
+        text = f'"{name}" is not available on this system; "auto" always is'
+        raise ConfigurationError(text, key=("daemon", "multiplexer"))
     return KeyedSelector(connections, kind())

@@ -90,7 +90,7 @@ def _uid(owner: str | None) -> int:
         return pwd.getpwnam(owner).pw_uid
     except KeyError:
         near = suggest(owner, (one.pw_name for one in pwd.getpwall()))
-        raise ConfigurationError(f"listen.owner: {show(owner)} is not a user of this host{near}") from None
+        raise ConfigurationError(f"{show(owner)} is not a user of this host{near}", key=("owner",)) from None
 
 
 def _gid(group: str | None) -> int:
@@ -100,7 +100,7 @@ def _gid(group: str | None) -> int:
         return grp.getgrnam(group).gr_gid
     except KeyError:
         near = suggest(group, (one.gr_name for one in grp.getgrall()))
-        raise ConfigurationError(f"listen.group: {show(group)} is not a group of this host{near}") from None
+        raise ConfigurationError(f"{show(group)} is not a group of this host{near}", key=("group",)) from None
 
 
 __all__ = ["PathAccess"]

@@ -13,13 +13,15 @@ import ssl
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from sockd.errors import ConfigurationError
+from sockd.errors import ConfigurationError, under_key
 from sockd.files.trusted import open_file
+from sockd.text import dotted
 
 if TYPE_CHECKING:
     from collections.abc import Container
 
     from sockd.settings.tls import TlsSettings
+    from sockd.text import KeyPath
 
 logger = logging.getLogger("sockd.tls")
 
@@ -59,25 +61,25 @@ class TlsContext:
 
     Args:
         settings: checked.
-        place: of the settings, for messages.
+        key: of the settings, as ("listen", 0, "tls").
 
     Raises:
         ConfigurationError: a file cannot be read, has no certificate or key, or these do not fit together.
     """
 
-    def __init__(self, settings: TlsSettings, place: str) -> None:
+    def __init__(self, settings: TlsSettings, key: KeyPath) -> None:
         self.settings = settings
-        self._place = place
+        self._key = key
         self.certificates: list[Certificate] = []
         self._others: dict[str, ssl.SSLContext] = {}
-        self._main = self._context("certificate", settings.certificate, settings.key)
+        self._main = self._context(("certificate",), settings.certificate, settings.key)
         for index, other in enumerate(settings.others):
-            self._others[lower(other.name)] = self._context(f"others[{index}]", other.path, None)
+            self._others[lower(other.name)] = self._context(("others", index), other.path, None)
         if self._others:
             self._main.sni_callback = self._choose
         self._wanted = {lower(name) for name in settings.client_names}
 
-    def _context(self, key: str, certificate: str, private: str | None) -> ssl.SSLContext:
+    def _context(self, key: KeyPath, certificate: str, private: str | None) -> ssl.SSLContext:
         settings = self.settings
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = VERSIONS[settings.minimum]
@@ -87,14 +89,14 @@ class TlsContext:
         context.num_tickets = settings.session_tickets
         if not settings.session_tickets:
             context.options |= ssl.OP_NO_TICKET
-        for path, name in ((certificate, key), (private, "key"), (settings.client_ca, "client_ca")):
+        for path, name in ((certificate, key), (private, ("key",)), (settings.client_ca, ("client_ca",))):
             if path is not None:
                 self._check_readable(path, name)
         modified = os.stat(certificate).st_mtime_ns  # before it is read: a change in between is one since
         try:
             context.load_cert_chain(certificate, private, self._ask)
         except ssl.SSLError as error:
-            raise ConfigurationError(f"{self._place}.{key}: {certificate}: {_why(error, private)}") from None
+            raise self._error(f"{certificate}: {_why(error, private)}", *key) from None
         self._check_time(key, certificate, context, modified)
         if settings.client_ca is not None:
             context.verify_mode = ssl.CERT_REQUIRED
@@ -102,24 +104,27 @@ class TlsContext:
                 context.load_verify_locations(settings.client_ca)
             except ssl.SSLError:
                 text = "contains no CA certificate (PEM, -----BEGIN CERTIFICATE-----)"
-                raise ConfigurationError(f"{self._place}.client_ca: {settings.client_ca}: {text}") from None
+                raise self._error(f"{settings.client_ca}: {text}", "client_ca") from None
         if settings.alpn:
             context.set_alpn_protocols(list(settings.alpn))
         return context
 
     def _ask(self) -> str:
         """Have nobody asked for a password: OpenSSL would ask the terminal, and wait."""
-        raise ConfigurationError(f"{self._place}.key: it is encrypted, and sockd cannot prompt for a password")
+        raise self._error("it is encrypted, and sockd cannot prompt for a password", "key")
 
-    def _check_readable(self, path: str, name: str) -> None:
+    def _check_readable(self, path: str, key: KeyPath) -> None:
         try:
-            os.close(open_file(path, f"{self._place}.{name}: {path}"))
+            with under_key(*self._key, *key):
+                os.close(open_file(path, path))
         except OSError as error:
             user = f"; it was read as uid {os.geteuid()}" if isinstance(error, PermissionError) else ""
-            words = f"{path}: {os.strerror(error.errno or 0)}{user}"
-            raise ConfigurationError(f"{self._place}.{name}: {words}") from None
+            raise self._error(f"{path}: {os.strerror(error.errno or 0)}{user}", *key) from None
 
-    def _check_time(self, key: str, path: str, context: ssl.SSLContext, modified: int) -> None:
+    def _error(self, text: str, *key: str | int) -> ConfigurationError:
+        return ConfigurationError(text, key=(*self._key, *key))
+
+    def _check_time(self, key: KeyPath, path: str, context: ssl.SSLContext, modified: int) -> None:
         """Warn of a certificate that is over, or soon will be: to refuse it would end a service that still works."""
         try:
             until = _valid_until(path, context)
@@ -128,7 +133,7 @@ class TlsContext:
         seconds = ssl.cert_time_to_seconds(until) if until else 0
         self.certificates.append(Certificate(path, seconds, modified))
         if seconds - time.time() < WARNED_SECONDS:
-            event = {"file": path, "key": f"{self._place}.{key}"} | ({"until": until} if until else {})
+            event = {"file": path, "key": dotted((*self._key, *key))} | ({"until": until} if until else {})
             logger.warning("certificate expires soon" if until else "certificate has expired", extra={"event": event})
 
     def _choose(self, sslobj: ssl.SSLObject, name: str | None, _context: ssl.SSLContext) -> int | None:

@@ -139,7 +139,6 @@ class UsersFile:
 
     Args:
         path: absolute.
-        place: what messages begin with.
 
     Attributes:
         users: as last read.
@@ -149,14 +148,13 @@ class UsersFile:
         PermissionFault: it may not be read.
     """
 
-    def __init__(self, path: str, place: str) -> None:
+    def __init__(self, path: str) -> None:
         self._path = path
-        self._place = place
         directory, self._name = os.path.split(path)
         try:
             self._directory = KeptDirectory(directory)
         except OSError as error:
-            raise fault(error, f"{place}: {path}") from None
+            raise fault(error, path) from None
         self._directory.allow(self._name)
         try:
             self.users = self._read()
@@ -165,15 +163,13 @@ class UsersFile:
             raise
 
     def _read(self) -> Users:
-        subject = f"{self._place}: {self._path}"
-
         def opener(_path: str, flags: int) -> int:
             return self._directory.open(self._name, flags)
 
-        text = read(self._path, subject, MAX_FILE_BYTES + 1, opener)
+        text = read(self._path, self._path, MAX_FILE_BYTES + 1, opener)
         if len(text) > MAX_FILE_BYTES:
-            raise ConfigurationError(f"{subject}: larger than {MAX_FILE_BYTES} bytes")
-        return Users(text, subject)
+            raise ConfigurationError(f"{self._path}: larger than {MAX_FILE_BYTES} bytes")
+        return Users(text, self._path)
 
     def reread(self) -> None:
         """Read it anew; the old users stay where that fails.
@@ -284,26 +280,23 @@ def _system_crypt() -> _Crypt | None:
 MAX_BYTES = 255  # RFC 1929
 
 
-def read_password(path: str, place: str) -> str:
+def read_password(path: str) -> str:
     """Read the first line of a file, without its end.
-
-    Args:
-        place: what messages begin with.
 
     Raises:
         ConfigurationError: it is empty, too long, or no text, or others may write it.
         SystemFault, PermissionFault: it cannot be read.
     """
     try:
-        with os.fdopen(open_file(path, f"{place}: {path}"), "rb") as file:
+        with os.fdopen(open_file(path, path), "rb") as file:
             line = file.readline(MAX_BYTES + 2).rstrip(b"\r\n")
         password = line.decode("utf-8")
     except OSError as error:
-        raise fault(error, f"{place}: {path}") from None
+        raise fault(error, path) from None
     except UnicodeDecodeError:
-        raise ConfigurationError(f"{place}: {path}: its first line is not UTF-8") from None
+        raise ConfigurationError(f"{path}: its first line is not UTF-8") from None
     if not 1 <= len(line) <= MAX_BYTES:
-        raise ConfigurationError(f"{place}: {path}: its first line has {len(line)} bytes; 1 to {MAX_BYTES} are allowed")
+        raise ConfigurationError(f"{path}: its first line has {len(line)} bytes; 1 to {MAX_BYTES} are allowed")
     return password
 
 

@@ -48,7 +48,7 @@ def test_the_choice_by_name(selector, request):
 
 def test_a_multiplexer_that_is_not_here_is_refused(monkeypatch):
     monkeypatch.delattr(selectors, "PollSelector")
-    with pytest.raises(ConfigurationError, match='multiplexer = "poll": not available on this system'):
+    with pytest.raises(ConfigurationError, match=r'daemon\.multiplexer: "poll" is not available on this system'):
         module.choose("poll", ConnectionTable(size=1, memory=1 << 30, epoll=False))
 
 

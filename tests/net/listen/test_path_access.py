@@ -113,13 +113,13 @@ def test_nobody_comes_in_between(tmp_path, monkeypatch, scheme, kind):
 def test_a_name_that_is_nobodys():
     with pytest.raises(ConfigurationError, match=r'"nobdy" is not a user of this host; did you mean "nobody"'):
         PathAccess.from_settings(ListenSettings(owner="nobdy"))
-    with pytest.raises(ConfigurationError, match=r'listen\.group: "no-such" is not a group of this host'):
+    with pytest.raises(ConfigurationError, match=r'group: "no-such" is not a group of this host'):
         PathAccess.from_settings(ListenSettings(group="no-such"))
 
 
 def test_check_finds_it(tmp_path):
     text = bind_problem(Address.parse(f"unix:{tmp_path}/s"), ListenSettings(owner="nobdy"))
-    assert text.startswith('listen.owner: "nobdy" is not a user')
+    assert text.startswith('owner: "nobdy" is not a user')
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may")

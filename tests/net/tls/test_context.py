@@ -33,7 +33,8 @@ def authority(tmp_path_factory, certificates):
 def context(authority, certificates):
     own = certificates.server
     return TlsContext(
-        TlsSettings(certificate=str(own.path), key=str(own.key), client_ca=str(authority.ca), client_names=NAMES), "tls"
+        TlsSettings(certificate=str(own.path), key=str(own.key), client_ca=str(authority.ca), client_names=NAMES),
+        ("tls",),
     )
 
 
@@ -73,7 +74,7 @@ def test_whatever_a_certificate_holds(context, authority, certificates, kind, ve
 
 def test_a_certificate_of_our_own_that_python_does_not_read(authority, tmp_path):
     odd = authority.issue(*ODD["a DNS name"][0])
-    TlsContext(TlsSettings(certificate=str(odd.path), key=str(odd.key)), "tls")
+    TlsContext(TlsSettings(certificate=str(odd.path), key=str(odd.key)), ("tls",))
 
 
 def test_a_key_with_a_password_is_refused(certificates, tmp_path):
@@ -84,7 +85,7 @@ def test_a_key_with_a_password_is_refused(certificates, tmp_path):
     )
     settings = TlsSettings(certificate=str(certificates.server.path), key=str(locked))
     with pytest.raises(ConfigurationError, match=r"tls\.key: it is encrypted"):
-        TlsContext(settings, "tls")
+        TlsContext(settings, ("tls",))
 
 
 @pytest.mark.parametrize(
@@ -116,7 +117,7 @@ def test_names_are_text():
 @pytest.mark.parametrize("number", [0, 2])
 def test_no_tickets_unless_asked_for(certificates, version, number):
     own = certificates.server
-    context = TlsContext(TlsSettings(certificate=str(own.path), key=str(own.key), session_tickets=number), "tls")
+    context = TlsContext(TlsSettings(certificate=str(own.path), key=str(own.key), session_tickets=number), ("tls",))
     client = context_of(certificates.ca, version)
     _, end, unread = shake(context, client)
     assert (unread > 0) == (number > 0 and version is ssl.TLSVersion.TLSv1_3)

@@ -107,12 +107,12 @@ def test_what_is_wrong_is_named(lines, said):
 def test_the_file_is_read_anew_and_kept_where_that_fails(tmp_path):
     path = tmp_path / "users"
     path.write_text(CHEAP)
-    file = UsersFile(str(path), "service.p.socks.users")
+    file = UsersFile(str(path))
     path.write_text(CHEAP.replace("alice", "bob"))
     file.reread()
     assert file.users.check(b"bob", b"secret")
     path.write_text("nonsense\n")
-    with pytest.raises(ConfigurationError, match=r"service\.p\.socks\.users: .*users:1: is not NAME:HASH"):
+    with pytest.raises(ConfigurationError, match=r"users:1: is not NAME:HASH"):
         file.reread()
     assert file.users.check(b"bob", b"secret")
     file.close()
@@ -120,9 +120,9 @@ def test_the_file_is_read_anew_and_kept_where_that_fails(tmp_path):
 
 def test_what_is_no_file(tmp_path):
     with pytest.raises(SystemFault, match="No such file"):
-        UsersFile(str(tmp_path / "none"), "users")
+        UsersFile(str(tmp_path / "none"))
     os.mkfifo(tmp_path / "fifo")
     with pytest.raises(ConfigurationError, match="is a FIFO, not a file"):
-        UsersFile(str(tmp_path / "fifo"), "users")
+        UsersFile(str(tmp_path / "fifo"))
     with pytest.raises(SystemFault, match="No such file"):
-        UsersFile(str(tmp_path / "none" / "users"), "users")
+        UsersFile(str(tmp_path / "none" / "users"))
