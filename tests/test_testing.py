@@ -333,3 +333,32 @@ def test_datagrams_of_every_kind():
 def where_upper(line, connection):
     assert connection.peer.startswith("unixgram:")
     return line.upper()
+
+
+def test_a_coroutine_that_awaits_a_thread_or_a_timer():
+    async def look_up(line):
+        return await asyncio.to_thread(lambda: time.sleep(0.05) or line.upper())
+
+    async def sessions(reader, writer):
+        async for line in reader:
+            await asyncio.sleep(0.05)
+            writer.write(await asyncio.to_thread(line.upper))
+
+    for handler in (look_up, sessions):
+        assert testing.answer(handler, b"a\nb\n") == b"A\nB\n"
+    with testing.connect(look_up) as peer:
+        peer.send(b"a\nb\n")
+        assert peer.received() == b"A\nB\n"
+    with testing.connect(sessions) as peer:
+        peer.send(b"a\n")
+        assert peer.received() == b""
+        assert peer.received(timeout=5) == b"A\n"
+    testing.simulate(look_up, 1, [b"a\nb\n", b"c\n"])
+
+
+def test_a_coroutine_that_does_not_end_is_no_empty_answer():
+    async def for_ever(_line):
+        await asyncio.Event().wait()
+
+    with pytest.raises(TimeoutError, match=r"has not ended 0\.1 s after the client; give more with timeout="):
+        testing.answer(for_ever, b"a\n", timeout=0.1)

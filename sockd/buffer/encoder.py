@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sockd._sockbuf import ffi, lib
 from sockd.buffer.core import FrameEncoder, description, plain
 from sockd.buffer.errors import PayloadError
-from sockd.wire.framing import Line
+from sockd.wire.framing import BlankLine, Fixed, Line, OctetCount
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -53,7 +53,19 @@ class PayloadEncoder(FrameEncoder):
         """Raise what a code of the C core means (for FrameEncoder)."""
         if code == lib.SB_ERR_TOO_LONG:
             raise PayloadError(f"{len(payload)} bytes exceed the limit of {self.framing!r}")
-        raise PayloadError(f"{payload[:40]!r} cannot be encoded as {self.framing!r}: it would be decoded differently")
+        text = f"{payload[:40]!r} cannot be encoded as {self.framing!r}: it would be decoded differently"
+        raise PayloadError(f"{text}; {_describe_payload(self.framing)}")
+
+
+def _describe_payload(framing: AnyFraming) -> str:
+    """Say what a payload is, for one that is not."""
+    if isinstance(framing, Fixed):
+        return f"a payload has exactly {framing.size} bytes"
+    if isinstance(framing, OctetCount):
+        return "a payload has at least one byte"
+    if isinstance(framing, BlankLine):
+        return "a payload has no empty line: the one that ends it is added"
+    return "a payload does not contain its ending, which is added"
 
 
 _kept: dict[int, PayloadEncoder] = {}

@@ -25,6 +25,10 @@ logger = logging.getLogger("sockd.tls")
 
 CLOSING_SECONDS = 10.0
 """Time for the last bytes to be sent when the copy loop has ended."""
+OTHER_NAME = (62, 64)
+"""X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH of openssl/x509_vfy.h."""
+OTHER_TIME = (9, 10)
+"""X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED."""
 
 
 def context(*, ca: str | None, certificate: str | None, key: str | None, insecure: bool) -> ssl.SSLContext:
@@ -52,6 +56,15 @@ def context(*, ca: str | None, certificate: str | None, key: str | None, insecur
         made.check_hostname = False
         made.verify_mode = ssl.CERT_NONE
     return made
+
+
+def _suggest_remedy(verify_code: int) -> str:
+    """Say what makes a certificate valid, or accepted."""
+    if verify_code in OTHER_NAME:
+        return "give a name that it has: --server-name NAME"
+    if verify_code in OTHER_TIME:
+        return "renew it on the server, or set the clock of this host"
+    return "use --ca FILE to trust it"
 
 
 class TlsConnection:
@@ -83,9 +96,8 @@ class TlsConnection:
         try:
             _shake(wire, time.monotonic() + timeout)
         except ssl.SSLCertVerificationError as error:
-            raise SystemFault(
-                f"{subject}: certificate verification failed: {error.verify_message} (use --ca FILE to trust it)"
-            ) from None
+            text = f"{subject}: certificate verification failed: {error.verify_message.rstrip('.')}"
+            raise SystemFault(f"{text} ({_suggest_remedy(error.verify_code)})") from None
         except ssl.SSLError as error:
             raise TemporaryFault(f"{subject}: no TLS: {words(error)}") from None
         except TimeoutError:

@@ -8,6 +8,7 @@ import functools
 from typing import TYPE_CHECKING, Any, Generic, TypedDict, TypeVar, cast, overload
 
 from sockd.lazy import inspect
+from sockd.services.options import check_callable, check_options
 from sockd.wire.framing import Framing, Line
 
 if TYPE_CHECKING:
@@ -106,7 +107,8 @@ class Service(Generic[FrameT]):
             handler error.
 
     Raises:
-        ValueError: a limit is not positive, or there is no such encoding.
+        TypeError: an option is of another type.
+        ValueError: a limit is not positive, a word is not one of those above, or there is no such encoding.
     """
 
     @overload
@@ -152,22 +154,29 @@ class Service(Generic[FrameT]):
         text: str | None = None,
     ) -> None:
         if not isinstance(framing, Framing | None):
-            raise ValueError(f"a service needs one of sockd's stream framings, not {framing!r}")
+            raise ValueError(f"a service needs one of sockd's stream framings, such as Line(8192), not {framing!r}")
         if isinstance(framing, Line) and framing.max_bytes < 1:
             raise ValueError(f"max_bytes must be positive, not {framing.max_bytes}")
-        positive: dict[str, float | None] = {
+        limits: dict[str, float | None] = {
             "idle_timeout": idle_timeout,
             "frame_timeout": frame_timeout,
             "write_timeout": write_timeout,
+            "linger_timeout": linger_timeout,
             "high_water": high_water,
             "max_buffer": max_buffer,
             "max_connections": max_connections,
         }
-        for name, value in (*positive.items(), ("max_in_flight", max_in_flight)):
-            if value is not None and value <= 0:
-                raise ValueError(f"{name} must be positive, not {value}")
-        if linger_timeout is not None and linger_timeout < 0:
-            raise ValueError(f"linger_timeout must not be negative, not {linger_timeout}")
+        check_options(
+            {
+                **limits,
+                "goodbye": goodbye,
+                "blocking": blocking,
+                "max_in_flight": max_in_flight,
+                "too_long": too_long,
+                "unfinished": unfinished,
+                "datagram_lines": datagram_lines,
+            }
+        )
         try:
             self.text = None if text is None else codecs.lookup(text).name
         except LookupError:
@@ -179,7 +188,7 @@ class Service(Generic[FrameT]):
         self.too_long = too_long
         self.unfinished = unfinished
         self.datagram_lines = datagram_lines
-        self.limits: dict[str, float | None] = {**positive, "linger_timeout": linger_timeout}
+        self.limits = limits
         self.function: LineFunction | FrameFunction | None = None
         self.batch: BatchFunction | None = None
         self.protocol: Callable[[], object] | None = None
@@ -200,7 +209,7 @@ class Service(Generic[FrameT]):
 
     def frame(self, function: Any) -> Any:
         """Decorate the function that answers a frame: `f(frame)` or `f(frame, connection)`, also with `async def`."""
-        self._set_once()
+        self._set_once("the function of a frame", function)
         self.function = function
         return function
 
@@ -219,7 +228,7 @@ class Service(Generic[FrameT]):
         It gets a list of bytes, and returns a list with a reply for each (None: no reply), or bytes that are sent
         unchanged.
         """
-        self._set_once()
+        self._set_once("the function of frames", function)
         self.batch = cast("BatchFunction", function)
         return function
 
@@ -233,7 +242,7 @@ class Service(Generic[FrameT]):
         """
         if not is_async(function):
             raise ValueError(f"a session is a coroutine function (async def), not {function!r}")
-        self._set_once()
+        self._set_once("a session", function)
         self.coroutine = function
         return function
 
@@ -243,11 +252,13 @@ class Service(Generic[FrameT]):
 
         Beside a session it may be a coroutine function, and runs in the loop of the sessions.
         """
+        check_callable("a startup hook", hook)
         self.at_startup.append(hook)
         return hook
 
     def shutdown(self, hook: H) -> H:
         """Decorate a shutdown hook: called once, after the last connection has closed."""
+        check_callable("a shutdown hook", hook)
         self.at_shutdown.append(hook)
         return hook
 
@@ -257,6 +268,7 @@ class Service(Generic[FrameT]):
         The state is plain values: numbers, bytes, str, lists (tuples come back as lists) and dicts of these.  The old
         code still serves its connections afterwards, so the function must not change anything.
         """
+        check_callable("a snapshot hook", hook)
         self.snapshot_hook = hook
         return hook
 
@@ -265,12 +277,13 @@ class Service(Generic[FrameT]):
 
         An exception in it fails the reload or the upgrade: the old code continues.
         """
+        check_callable("a restore hook", hook)
         self.restore_hook = hook
         return hook
 
     def connect(self, protocol: P) -> P:
         """Decorate the protocol class (or any callable without arguments) that makes one object for each connection."""
-        self._set_once()
+        self._set_once("a protocol", protocol)
         self.protocol = protocol
         return protocol
 
@@ -280,7 +293,8 @@ class Service(Generic[FrameT]):
         handlers = (self.function, self.batch, self.protocol, self.coroutine)
         return any(handler is not None for handler in handlers)
 
-    def _set_once(self) -> None:
+    def _set_once(self, what: str, handler: object) -> None:
+        check_callable(what, handler)
         if self.is_complete:
             raise ValueError("a Service has one handler, and this one already has it")
 

@@ -14,7 +14,7 @@ from sockd.testing.facts import parse_header
 from sockd.testing.stage import PIECE_BYTES, TURN_SECONDS, Stage, make_spec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from types import TracebackType
 
     from sockd.testing.facts import Tls
@@ -45,15 +45,22 @@ def connect(
     return Peer(found, client, proxy_header, tls, starttls)
 
 
-def answer(found: object, data: bytes, *, sizes: Iterable[int] = ()) -> bytes:
+def answer(found: object, data: bytes, *, sizes: Iterable[int] = (), timeout: float = 5.0) -> bytes:
     """Return all that a handler answers to a client that sends this and then ends its side.
 
     Args:
+        found: the handler, as for connect().
+        data: what the client sends.
         sizes: of the pieces in which the bytes arrive; the last one is repeated: (1,) is byte by byte.
+        timeout: seconds that a coroutine may take, where it awaits something.
+
+    Raises:
+        TimeoutError: a coroutine has not ended by then.
     """
     with connect(found) as peer:
         peer.send(data, sizes=sizes)
         peer.end()
+        peer._finish(timeout)
         return peer.received()
 
 
@@ -137,8 +144,15 @@ class Peer:
 
     # ---- what it sees
 
-    def received(self) -> bytes:
-        """Return, and forget, what the handler has sent."""
+    def received(self, *, timeout: float = 0.0) -> bytes:
+        """Return, and forget, what the handler has sent.
+
+        Args:
+            timeout: seconds to wait until there is something, or the handler's side has closed: for a coroutine that
+                awaits a timer or another server.  Calls in threads (`asyncio.to_thread`, blocking functions) are always
+                waited for.
+        """
+        self._run_while(timeout, lambda: not (self._link.accepted or self._link.has_ended))
         accepted = bytes(self._link.accepted)
         self._link.accepted.clear()
         return accepted
@@ -152,6 +166,20 @@ class Peer:
     def ended(self) -> bool:
         """Whether the handler's side has closed (its FIN was received)."""
         return self._link.has_ended
+
+    def _finish(self, timeout: float) -> None:
+        """Wait for coroutines (for answer())."""
+        groups = self._stage.connections.groups
+        if not self._run_while(timeout, lambda: groups.at_work > 0 and not self._link.has_ended):
+            raise TimeoutError(f"the handler has not ended {timeout:g} s after the client; give more with timeout=")
+
+    def _run_while(self, seconds: float, condition: Callable[[], bool]) -> bool:
+        """Let time pass while a condition holds; False when it still does at the end."""
+        end = time.monotonic() + seconds
+        while condition() and time.monotonic() < end:
+            self._stage.loop.run_once(TURN_SECONDS)
+            self._run_until_idle()
+        return not condition()
 
     def _run_until_idle(self) -> None:
         self._stage.run_until_idle(self._link)

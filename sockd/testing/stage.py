@@ -10,6 +10,7 @@ import socket
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, cast
 
+from sockd.lazy import lazily
 from sockd.net.connection import selector
 from sockd.net.connection.table import ConnectionTable
 from sockd.net.loop.defects import Defects
@@ -20,14 +21,20 @@ from sockd.services.handlers import group_options, make_sink
 from sockd.testing.facts import PlainStream, StartedTls
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable
+    from concurrent.futures import Executor
 
     from sockd.net.address.sockaddr import SocketAddress
     from sockd.net.connection.peers import ProxyInfo
+    from sockd.net.loop import asyncio_loop
+    from sockd.net.loop.loop import EventLoop
     from sockd.net.tls.stream import TlsStream
     from sockd.services.spec import ServiceSpec
     from sockd.testing.facts import Tls
     from sockd.wire.close_reason import CloseReason
+else:
+    asyncio_loop = lazily("sockd.net.loop.asyncio_loop")
 
 MEMORY_BYTES = 256 * 1024 * 1024
 PIECE_BYTES = 64 * 1024
@@ -55,6 +62,34 @@ def make_spec(found: object) -> ServiceSpec:
     name = found if isinstance(found, str) else "the handler"
     service = loader.find(found) if isinstance(found, str) else loader.as_service(found, name)
     return resolve.resolve_service(name, service)
+
+
+class ExecutorCalls:
+    """Counts the calls that coroutines have in threads (`asyncio.to_thread`): tests wait for them.
+
+    Args:
+        loop: whose calls.
+
+    Attributes:
+        running: calls whose results the loop does not have yet.
+    """
+
+    def __init__(self, loop: EventLoop) -> None:
+        self.running = 0
+        if isinstance(loop, asyncio_loop.AsyncioLoop):
+            self._run = loop.asyncio.run_in_executor
+            loop.asyncio.run_in_executor = self._counted  # type: ignore[method-assign,assignment]
+
+    def _counted(
+        self, executor: Executor | None, function: Callable[..., object], *args: object
+    ) -> asyncio.Future[object]:
+        future = self._run(executor, function, *args)
+        self.running += 1
+        future.add_done_callback(self._ended)
+        return future
+
+    def _ended(self, _future: asyncio.Future[object]) -> None:
+        self.running -= 1
 
 
 class Link:
@@ -125,6 +160,7 @@ class Stage:
             stack.callback(self.loop.close)
             self.pool = ThreadPool(THREADS, self.loop)
             stack.callback(self.pool.close)
+            self._calls = ExecutorCalls(self.loop)
             hooks.start([spec], stack, self.loop)
             self._links: dict[int, Link] = {}
             self._stack = stack.pop_all()
@@ -181,10 +217,14 @@ class Stage:
     def turn(self, *links: Link) -> bool:
         """Run one turn, and take what came of it; tell whether anything moved."""
         before = [self._moved(link) for link in links]
-        self.loop.run_once(TURN_SECONDS if self.pool.at_work else 0)
+        self.loop.run_once(TURN_SECONDS if self._has_threads_at_work else 0)
         for link in links:
             link.receive()
-        return bool(self.pool.at_work) or self.loop.is_busy or [self._moved(link) for link in links] != before
+        return self._has_threads_at_work or self.loop.is_busy or [self._moved(link) for link in links] != before
+
+    @property
+    def _has_threads_at_work(self) -> bool:
+        return self.pool.at_work + self._calls.running > 0
 
     def _moved(self, link: Link) -> tuple[int, ...]:
         if link.reason:

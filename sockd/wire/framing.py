@@ -7,7 +7,7 @@ The cutting itself is done by the C core (csrc/frame*.c): in a service by the
 set of connections, elsewhere by `sockd.buffer`.  `datagram_frame` says what a
 line is in one datagram.
 
-Every class raises ValueError for values that describe no framing.
+Every class raises ValueError for values that describe no framing, and TypeError for values of another type.
 """
 
 from __future__ import annotations
@@ -22,6 +22,13 @@ PREFIX_WIDTHS = (1, 2, 3, 4, 8)
 RAW_MAX_BYTES = 64 * 1024
 
 
+def _check_bytes(name: str, value: object, minimum: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{name} must be a whole number of bytes, such as 8192, not {value!r}")
+    if value < minimum:
+        raise ValueError(f"{name} must be {minimum} or more, not {value}")
+
+
 @dataclass(frozen=True)
 class _Bounded:
     """What has a longest payload: `max_bytes`, always the first argument."""
@@ -29,8 +36,7 @@ class _Bounded:
     max_bytes: int
 
     def __post_init__(self) -> None:
-        if self.max_bytes < 0:
-            raise ValueError(f"max_bytes must be 0 or more, not {self.max_bytes}")
+        _check_bytes("max_bytes", self.max_bytes, 0)
 
 
 @dataclass(frozen=True)
@@ -69,6 +75,8 @@ class Delimiter(_Bounded):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not isinstance(self.delimiter, bytes):
+            raise TypeError(f'a delimiter is bytes, such as b";", not {self.delimiter!r}')
         if not 1 <= len(self.delimiter) <= DELIMITER_MAX_BYTES:
             raise ValueError(f"a delimiter has 1 to {DELIMITER_MAX_BYTES} bytes, not {len(self.delimiter)}")
 
@@ -172,8 +180,7 @@ class Fixed:
     size: int
 
     def __post_init__(self) -> None:
-        if self.size < 1:
-            raise ValueError(f"size must be 1 or more, not {self.size}")
+        _check_bytes("size", self.size, 1)
 
 
 @dataclass(frozen=True)
@@ -205,8 +212,7 @@ class Raw(_Bounded):
     max_bytes: int = RAW_MAX_BYTES
 
     def __post_init__(self) -> None:
-        if self.max_bytes < 1:
-            raise ValueError(f"max_bytes must be 1 or more, not {self.max_bytes}")
+        _check_bytes("max_bytes", self.max_bytes, 1)
 
 
 @dataclass(frozen=True)

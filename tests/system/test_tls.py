@@ -478,8 +478,13 @@ def test_sockctl_checks_the_certificate_and_its_name(house, daemon, certificates
     refused = connect(address)
     assert (refused.returncode, refused.stdout) == (71, "")
     assert "certificate verification failed" in refused.stderr
+    assert "(use --ca FILE to trust it)" in refused.stderr
     other = connect("--ca", certificates.ca, "--server-name", "other.example", address)
     assert "other.example" in other.stderr
+    assert "(give a name that it has: --server-name NAME)" in other.stderr
+    addressed = connect("--ca", certificates.ca, "--server-name", "192.0.2.1", address).stderr
+    assert "IP address mismatch" in addressed
+    assert "(give a name that it has: --server-name NAME)" in addressed
     assert connect("--insecure", address).stdout == "HELLO\n"
     plain = daemon("tcp://127.0.0.1:0=daytime")
     assert "no TLS" in connect("--insecure", f"tcp://localhost:{plain.port()}").stderr

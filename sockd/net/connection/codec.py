@@ -38,10 +38,18 @@ def reply_bytes(reply: object) -> bytes:
         return reply
     if isinstance(reply, (bytes, bytearray, memoryview)):
         return bytes(memoryview(reply))
-    raise TypeError(f"the handler returned {type(reply).__name__}, not bytes or None{_suggest_remedy(reply)}")
+    raise wrong_reply(reply)
 
 
-def _suggest_remedy(reply: object) -> str:
+def wrong_reply(reply: object, *, is_text: bool = False) -> TypeError:
+    """Return the error of a reply of a wrong type, with its remedy; is_text: of a service with a text encoding."""
+    wanted = "str" if is_text else "bytes"
+    return TypeError(
+        f"the handler returned {type(reply).__name__}, not {wanted} or None{_suggest_remedy(reply, is_text)}"
+    )
+
+
+def _suggest_remedy(reply: object, is_text: bool) -> str:
     """Say what is meant, most likely."""
     if isinstance(reply, str):
         return '; encode it, or have str everywhere: sockd.Service(text="utf-8")'
@@ -50,8 +58,10 @@ def _suggest_remedy(reply: object) -> str:
     if hasattr(reply, "__await__"):
         return "; it is to be awaited: write async def, or have a decorator use functools.wraps"
     if isinstance(reply, (list, tuple)):
-        return '; join it: b"\\n".join(...)'
-    return '; make bytes of it: b"%d" % number' if isinstance(reply, int) else ""
+        return '; join it: "\\n".join(...)' if is_text else '; join it: b"\\n".join(...)'
+    if isinstance(reply, int):
+        return "; make text of it: str(number)" if is_text else '; make bytes of it: b"%d" % number'
+    return ""
 
 
 class ReplyEncoder(PayloadEncoder):

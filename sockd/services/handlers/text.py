@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from sockd.errors import Close
 from sockd.lazy import inspect
+from sockd.net.connection.codec import wrong_reply
 from sockd.services.handlers.adapters import ProtocolAdapter
 
 if TYPE_CHECKING:
@@ -23,8 +24,16 @@ if TYPE_CHECKING:
 
 
 def _encoded(reply: Reply | str, encoding: str) -> Reply:
-    """Encode text; anything else is returned unchanged, and checked where bytes are expected."""
-    return reply.encode(encoding) if isinstance(reply, str) else reply
+    """Encode text; bytes and None are returned unchanged.
+
+    Raises:
+        TypeError: it is none of these.
+    """
+    if isinstance(reply, str):
+        return reply.encode(encoding)
+    if reply is None or isinstance(reply, (bytes, bytearray, memoryview)):
+        return reply
+    raise wrong_reply(reply, is_text=True)
 
 
 def _encode_last_words(close: Close, encoding: str) -> Close:
