@@ -317,6 +317,8 @@ def _out_of_range(value: object, about: About) -> str:
     if not isinstance(value, (int, float)):
         return ""
     low, high = about.get("low"), about.get("high")
+    if value != value:  # IEEE 754: neither below nor above anything
+        return "is not a number"
     if low is not None and value < low:
         return "is too small"
     return "is too large" if high is not None and value > high else ""

@@ -40,18 +40,24 @@ _WORDS = {
 """Attributes of which each value is one of a few words."""
 _SIZE = r"\d+[kKmM]?"
 _FORMS = {
-    "port": r"\+?\d{1,9}",
-    "nice": r"[+-]?\d{1,9}",
-    "umask": r"\+?[0-7]{1,9}",
-    "deny_time": r"[+-]?\d{1,9}|FOREVER|NEVER",
-    **dict.fromkeys(("instances", "per_source"), r"\+?\d{1,9}|UNLIMITED"),
-    **dict.fromkeys(("rlimit_as", "rlimit_data", "rlimit_rss", "rlimit_stack", "rlimit_files"), rf"{_SIZE}|UNLIMITED"),
-    "rlimit_cpu": r"\d+|UNLIMITED",
-    "cps": r"[+-]?\d+ [+-]?\d+",
-    "max_load": r"\+?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?",
-    "log_type": rf"FILE \S+( {_SIZE}){{0,2}}|SYSLOG ({'|'.join(_FACILITIES)})( ({'|'.join(_LEVELS)}))?",
+    "port": (r"\+?\d{1,9}", "a port, 0 to 65535"),
+    "nice": (r"[+-]?\d{1,9}", "a whole number"),
+    "umask": (r"\+?[0-7]{1,9}", "an octal number, 0 to 0777"),
+    "deny_time": (r"[+-]?\d{1,9}|FOREVER|NEVER", "minutes, FOREVER or NEVER"),
+    **dict.fromkeys(("instances", "per_source"), (r"\+?\d{1,9}|UNLIMITED", "a whole number, or UNLIMITED")),
+    **dict.fromkeys(
+        ("rlimit_as", "rlimit_data", "rlimit_rss", "rlimit_stack", "rlimit_files"),
+        (rf"{_SIZE}|UNLIMITED", "a whole number, also with K or M, or UNLIMITED"),
+    ),
+    "rlimit_cpu": (r"\d+|UNLIMITED", "seconds, or UNLIMITED"),
+    "cps": (r"[+-]?\d+ [+-]?\d+", "connections a second, and seconds to wait"),
+    "max_load": (r"\+?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", "a number above 0"),
+    "log_type": (
+        rf"FILE \S+( {_SIZE}){{0,2}}|SYSLOG ({'|'.join(_FACILITIES)})( ({'|'.join(_LEVELS)}))?",
+        "FILE with a path and up to two sizes, or SYSLOG with a facility and a level",
+    ),
 }
-"""Of the values with one blank between them."""
+"""Of the values with one blank between them; and what is allowed, in words."""
 _NEED_A_VALUE = ("type", "flags", "server_args", "access_times", "log_type")
 
 
@@ -78,10 +84,12 @@ def why_refused(name: str, operator: str, values: Sequence[str]) -> str:
         return "has no value"
     if unknown := [value for value in values if value not in _WORDS.get(name, values)]:
         return f"{' '.join(unknown)} is none of {', '.join(_WORDS[name])}"
-    if name in _FORMS and not re.fullmatch(_FORMS[name], " ".join(values)):
-        return "is not of the form that xinetd.conf(5) has"
+    form, allowed = _FORMS.get(name, ("", ""))
+    if form and not re.fullmatch(form, " ".join(values)):
+        return f"is not of the form that xinetd.conf(5) has; allowed: {allowed}"
     check = _CHECKS.get(name)
-    return check(operator, values) if check else ""
+    why = check(operator, values) if check else ""
+    return f"{why}; allowed: {allowed}" if why and allowed else why
 
 
 def _port(_: str, values: Sequence[str]) -> str:

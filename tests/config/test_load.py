@@ -386,6 +386,11 @@ WRONG = [
         ':4: listen[0].backlog: "many" is text; allowed: 1 to 65535 connections',
     ),
     (
+        "no number for a number",
+        LISTEN + "max_load = nan\n",
+        ":4: listen[0].max_load: nan is not a number; allowed: 0.01 to 1000000",
+    ),
+    (
         "boolean for an integer",
         LISTEN + "backlog = true\n",
         ":4: listen[0].backlog: true is a boolean; allowed: 1 to 65535 connections",
