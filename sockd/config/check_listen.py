@@ -67,13 +67,30 @@ def check_listeners(listeners: Iterable[ListenSettings], services: Mapping[str, 
             yield from check_wait_listen(path, listen)
         yield from _check_admission(path, listen)
         yield from _check_proxies(path, listen)
-        yield from _check_streams_only(path, listen, waits=waits)
-        yield from _check_cids(path, listen, waits=waits)
+        yield from check_kinds(path, listen, waits=waits)
+        yield from _check_cids(path, listen)
         yield from _check_hosts_access(path, listen)
         yield from _check_access(path, listen)
         yield from check_tls(path, listen)
         if listen.interface is not None and (reason := _not_interface(listen.interface)):
             yield Problem((*path, "interface"), f"{show(listen.interface)} {reason}", listen.interface)
+
+
+def check_kinds(path: KeyPath, listen: ListenSettings, *, waits: bool) -> Iterator[Problem]:
+    """Name the keys that one of the addresses cannot have, because of the kind of its socket.
+
+    Args:
+        path: of the table.
+        listen: as read; that of a passed socket with the address that it is found to have.
+        waits: whether a program accepts or receives by itself.
+    """
+    yield from _check_proxied(path, listen)
+    yield from _check_streams_only(path, listen, waits=waits)
+    yield from _check_encrypted(path, listen)
+    if waits and any(address.scheme == "vsock" for address in listen.every):
+        for key in ("allow", "deny"):
+            if getattr(listen, key):
+                yield Problem((*path, key), "does not apply to a vsock of a service with wait = true; remove it")
 
 
 def _check_admission(path: KeyPath, listen: ListenSettings) -> Iterator[Problem]:
@@ -122,13 +139,10 @@ def _check_streams_only(path: KeyPath, listen: ListenSettings, *, waits: bool) -
                 yield Problem((*path, key, index), f"{show(client)} {text}", client)
 
 
-def _check_cids(path: KeyPath, listen: ListenSettings, *, waits: bool) -> Iterator[Problem]:
+def _check_cids(path: KeyPath, listen: ListenSettings) -> Iterator[Problem]:
     """Hold rules about clients of vsock against the addresses."""
     has_vsock = any(address.scheme in ("vsock", "fd") for address in listen.every)
-    is_vsock = any(address.scheme == "vsock" for address in listen.every)
     for key in ("allow", "deny"):
-        if waits and is_vsock and getattr(listen, key):
-            yield Problem((*path, key), "does not apply to a vsock of a service with wait = true; remove it")
         for index, client in enumerate(getattr(listen, key)):
             if isinstance(client, ClientCid) and not has_vsock:
                 text = "is a client of vsock, and this listener has no vsock address; remove it"
@@ -136,7 +150,7 @@ def _check_cids(path: KeyPath, listen: ListenSettings, *, waits: bool) -> Iterat
 
 
 def _check_proxies(path: KeyPath, listen: ListenSettings) -> Iterator[Problem]:
-    """Check the networks of trusted proxies, at least one of which is required, and that the addresses are streams."""
+    """Check the networks of trusted proxies, at least one of which is required."""
     if listen.proxy_protocol is None:
         return
     here = (*path, "proxy_protocol")
@@ -146,7 +160,11 @@ def _check_proxies(path: KeyPath, listen: ListenSettings) -> Iterator[Problem]:
     if listen.ident is not None:
         text = "asks the client's host about its connection to this one, and behind a proxy it has none; remove it"
         yield Problem((*path, "ident"), text)
-    for where, address in _addresses(path, listen):
+
+
+def _check_proxied(path: KeyPath, listen: ListenSettings) -> Iterator[Problem]:
+    """Check that proxies can send a header to each address."""
+    for where, address in _addresses(path, listen) if listen.proxy_protocol is not None else ():
         if address.scheme == "vsock":
             reason = "is a vsock, over which no proxy sends a header; give it a [[listen]] of its own"
             yield Problem(where, f"{show(str(address))} {reason}", str(address))
@@ -220,12 +238,16 @@ def check_tls(path: KeyPath, listen: ListenSettings) -> Iterator[Problem]:
     for index, text in enumerate(tls.alpn):
         if not (text.isascii() and 0 < len(text) <= MAX_ALPN_BYTES):
             yield Problem((*here, "alpn", index), f"{show(text)} is not 1 to {MAX_ALPN_BYTES} ASCII characters", text)
-    for address in listen.every:
+
+
+def _check_encrypted(path: KeyPath, listen: ListenSettings) -> Iterator[Problem]:
+    """Check that each address can have TLS."""
+    for address in listen.every if listen.tls is not None else ():
         if address.scheme in ("udp", "unixgram", "unixpacket"):
             text = (
                 f"applies to streams, and {show(str(address))} is a datagram address; give it a [[listen]] of its own"
             )
-            yield Problem(here, text)
+            yield Problem((*path, "tls"), text)
 
 
-__all__ = ["MAX_ALPN_BYTES", "check_listeners", "check_tls"]
+__all__ = ["MAX_ALPN_BYTES", "check_kinds", "check_listeners", "check_tls"]

@@ -4,35 +4,37 @@
 from __future__ import annotations
 
 import socket
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from sockd.buffer.encoder import PayloadEncoder
 from sockd.buffer.errors import PayloadError
 from sockd.config.substitute import hidden
 from sockd.daemon.programs import identified
-from sockd.errors import ConfigurationError, HandlerError, under_key
+from sockd.errors import AddressError, ConfigurationError, HandlerError, under_key
 from sockd.files.texts import read_texts
 from sockd.lazy import lazily, load
-from sockd.net.address.sockaddr import AF_VSOCK
 from sockd.net.listen.delivery import ClientTexts
 from sockd.services import handlers_path, resolve
 from sockd.services.handlers.packets import check_packets
+from sockd.settings.address import Address
 from sockd.settings.networks import networks_among
 from sockd.values import dataclass, replace
 from sockd.wire.framing import Line, Packet, Raw, Record
 
 if TYPE_CHECKING:
+    from sockd.config import check_listen
     from sockd.net.listen import path_access, source_filter
     from sockd.net.listen.bind import ServerSocket
     from sockd.net.tls import context, handshake, starttls
     from sockd.net.tls.context import TlsContext
     from sockd.services.spec import ServiceSpec
     from sockd.settings import DaemonSettings, Settings
-    from sockd.settings.address import Address
+    from sockd.settings.address import Scheme
     from sockd.settings.listen import ListenSettings
     from sockd.text import KeyPath
     from sockd.wire.framing import Framing
 else:
+    check_listen = lazily("sockd.config.check_listen", resident=True)
     context = lazily("sockd.net.tls.context")
     handshake = lazily("sockd.net.tls.handshake")
     starttls = lazily("sockd.net.tls.starttls")
@@ -165,15 +167,24 @@ def _check_opened(opened: ServerSocket, address: Address, plan: ListenerPlan) ->
     if opened.endpoint.type == socket.SOCK_SEQPACKET:
         check_packets(address, plan.service)
         check_goodbye(plan.service, Packet.like(plan.service.framing))
-        if plan.settings.tls is not None or plan.settings.proxy_protocol is not None:
-            key = "tls" if plan.settings.tls is not None else "proxy_protocol"
-            raise HandlerError(f"{address}: {key} applies to streams, and this is a socket of packets; remove it")
+    if address.scheme == "fd":
+        _check_passed(opened, address, plan)
     if plan.service.kind.shares_socket:
-        if opened.socket.family == AF_VSOCK and (plan.settings.allow or plan.settings.deny):
-            text = "allow and deny do not apply to a vsock of a service with wait = true, and this is one; remove them"
-            raise HandlerError(f"{address}: {text}")
         allow, deny = networks_among(plan.settings.allow), networks_among(plan.settings.deny)
         source_filter.restrict(opened.socket, allow, deny)
+
+
+def _check_passed(opened: ServerSocket, written: Address, plan: ListenerPlan) -> None:
+    """Hold a passed socket against the rules of a configured one: only now it is known what it is."""
+    text = str(opened.endpoint)
+    try:
+        address = Address.parse(text)
+    except AddressError:  # such as a Unix socket without a name
+        address = Address(cast("Scheme", text.partition(":")[0]))
+    settings = replace(plan.settings, address=address, addresses=())
+    waits = plan.service.kind.shares_socket
+    for problem in check_listen.check_kinds(("listen", plan.index), settings, waits=waits):
+        raise ConfigurationError(f"{problem.text} ({written} is {text})", key=problem.path)
 
 
 def check_goodbye(spec: ServiceSpec, framing: Framing) -> None:

@@ -251,7 +251,44 @@ def test_rules_that_the_kernel_cannot_hold_are_refused(managed, tmp_path, key):
         text = f'[[listen]]\naddress = "fd:web"\nservice = "it"\n{key} = ["10.0.0.0/8"]\n[service.it]\n{program}'
         (tmp_path / "sockd.toml").write_text(text)
         unit = managed(words=["--foreground", "-c", "sockd.toml"], sockets=[("web", sock)])
-        assert "fd:web: allow and deny do not apply to a vsock" in unit.end(78)
+        words = f"sockd.toml:4: listen[0].{key}: does not apply to a vsock of a service with wait = true; remove it"
+        assert f"{words} (fd:web is vsock:" in unit.end(78)
+
+
+PASSED = {
+    "stream": (socket.AF_INET, socket.SOCK_STREAM),
+    "datagrams": (socket.AF_INET, socket.SOCK_DGRAM),
+    "packets": (socket.AF_UNIX, socket.SOCK_SEQPACKET),
+    "vsock": (getattr(socket, "AF_VSOCK", None), socket.SOCK_STREAM),
+}
+KEYS = {
+    'proxy_protocol = { from = ["10.0.0.1"] }': ("datagrams", "packets", "vsock"),
+    'hosts_access = { daemon = "x" }': ("datagrams",),
+    'hours = ["08:00-18:00"]': ("datagrams",),
+}
+
+
+@pytest.mark.parametrize("key", KEYS)
+@pytest.mark.parametrize("kind", PASSED)
+def test_a_passed_socket_has_the_rules_of_a_configured_one(managed, tmp_path, kind, key):
+    """Seen failing: a vsock with proxy_protocol, and datagrams with what is for connections, were served."""
+    family, form = PASSED[kind]
+    with _vsock() if kind == "vsock" else socket.socket(family, form) as sock:
+        if kind != "vsock":
+            sock.bind(str(tmp_path / "s") if family == socket.AF_UNIX else ("127.0.0.1", 0))
+        if form != socket.SOCK_DGRAM:
+            sock.listen()
+        (tmp_path / "sockd.toml").write_text(f'[[listen]]\naddress = "fd:web"\nservice = "upper"\n{key}\n')
+        unit = managed(words=["--foreground", "-c", "sockd.toml"], sockets=[("web", sock)])
+        if kind in KEYS[key]:
+            said = unit.end(78)
+            assert "remove it" in said or "of its own" in said
+            assert "(fd:web is " in said
+            assert "sockd: sockd.toml:" in said
+        else:
+            unit.wait_for("listening")
+            unit.process.terminate()
+            unit.end(0)
 
 
 def _vsock():
