@@ -16,14 +16,13 @@ IS_FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
 
 
 class BuildWithVersion(build_py):
-    """Copies the modules, and adds that of the version; sockd-buffer (packaging/buffer) has no program to say it."""
+    """Copies the modules, and adds that of the version."""
 
     def run(self) -> None:
         """Build."""
         super().run()
-        if self.distribution.get_name() == "sockd":
-            text = f'# SPDX-License-Identifier: MIT\nVERSION = "{self.distribution.get_version()}"\n'
-            Path(self.build_lib, "sockd", "_version.py").write_text(text)
+        text = f'# SPDX-License-Identifier: MIT\n__version__ = VERSION = "{self.distribution.get_version()}"\n'
+        Path(self.build_lib, "sockd", "_version.py").write_text(text)
 
 
 setup(

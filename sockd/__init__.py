@@ -13,6 +13,8 @@ of the framings: `Line` (the default), `StrictLine`, `Delimiter`, `Nul`, `Netstr
 
 `sockd.testing` tests handlers without a network; `sockd.buffer` is the framings without the daemon.
 
+`sockd.__version__` is the version, such as "0.1.0".
+
 A name is imported when it is first used, so that `import sockd.buffer` loads nothing of the daemon.
 """
 
@@ -20,6 +22,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from sockd._version import __version__ as __version__
     from sockd.errors import Close
     from sockd.net.connection.connection import Connection
     from sockd.services.api import LineProtocol, Protocol, Service
@@ -63,6 +66,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "__version__": "sockd._version",
     "Close": "sockd.errors",
     "CloseReason": "sockd.wire.close_reason",
     "Connection": "sockd.net.connection.connection",
@@ -101,4 +105,4 @@ if not TYPE_CHECKING:  # a type checker would take any name for one that is ther
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *_HOMES})

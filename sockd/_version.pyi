@@ -1,2 +1,3 @@
 # SPDX-License-Identifier: MIT
-VERSION: str  # written by setup.py, from pyproject.toml
+__version__: str
+VERSION: str  # both written by setup.py, from pyproject.toml

@@ -63,5 +63,6 @@ def test_it_works_with_cffi_alone(python):
 def test_nothing_of_the_daemon_is_there(python):
     (home,) = python.parents[1].glob("lib/python3*/site-packages/sockd")
     assert {path.name for path in home.iterdir()} - {"__pycache__"} == {
-        "__init__.py", "_sockbuf.pyi", "_sockbuf.abi3.so", "buffer", "lazy", "py.typed", "values", "wire",
+        "__init__.py", "_sockbuf.pyi", "_sockbuf.abi3.so", "_version.py", "buffer", "lazy", "py.typed", "values",
+        "wire",
     }  # fmt: skip

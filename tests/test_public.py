@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import subprocess
 import sys
+from importlib.metadata import version
 
 import pytest
 
@@ -40,6 +41,14 @@ NAMES = {
 def test_the_public_names():
     assert set(sockd.__all__) == NAMES
     assert sorted(sockd.__all__) == sockd.__all__
+
+
+def test_the_version_is_that_of_the_program():
+    """Seen failing: there was none.  `import sockd` does not read it."""
+    code = "import sys, sockd; before = 'sockd._version' in sys.modules; print(before, sockd.__version__)"
+    told = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True).stdout
+    assert told.split() == ["False", version("sockd")]
+    assert "__version__" in dir(sockd)
 
 
 @pytest.mark.parametrize("name", sorted(NAMES))
