@@ -323,8 +323,8 @@ TEXTS = {
     ),
     "upgrading": "An upgrade began, and the new process is being started. None needed.",
     "users not read, keeping the previous ones": (
-        "The users file of a SOCKS server could not be read again; the previous users stay. Correct what `error` "
-        "names, then send USR1."
+        "The users file of a SOCKS server could not be read again on USR1, or a reload may not read it any more; the "
+        "previous users stay. Correct what `error` names, then send USR1."
     ),
     "users read": "The users file of a SOCKS server was read again. None needed.",
     "wait failed": (

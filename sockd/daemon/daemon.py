@@ -215,7 +215,7 @@ class Daemon:
         """Return the action of each signal."""
         return {
             signal.SIGHUP: self._hang_up,
-            signal.SIGUSR1: self._reopen_log,
+            signal.SIGUSR1: self._reopen_files,
             signal.SIGUSR2: self._succession.upgrade_by_signal,
             signal.SIGTERM: self._stop,
             signal.SIGINT: self.shutdown.stop_at_once,
@@ -233,13 +233,17 @@ class Daemon:
 
     # ---- while it serves
 
+    def _reopen_files(self) -> None:
+        """Open the log again, and read the users of SOCKS servers again: what fails stays as it was."""
+        self._resources.proxies.reread()
+        self._reopen_log()
+
     def _reopen_log(self) -> None:
         """Open the log file and those of programs again, because they were renamed; the old one is kept if that
         fails.
         """
         resources = self._resources
         resources.programs.reopen()
-        resources.proxies.reread()
         try:
             resources.log.reopen()
         except SockdError as error:
@@ -262,7 +266,7 @@ class Daemon:
         """Handle SIGHUP: open the log again, and apply the configuration as it is now."""
         if self._context.check is None:
             self.notifier.reload_begins()
-            self._reopen_log()
+            self._reopen_files()
             self.notifier.reload_ends(self._status())
             logger.info("no configuration file to reload")
         elif not self.shutdown.is_begun:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, assert_never
 
-from sockd.errors import SockdError, under_key
+from sockd.errors import PermissionFault, SockdError, under_key
 from sockd.lazy import lazily
 from sockd.net.connection.info import Totals
 from sockd.services.families import ProxyKind
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from sockd.services import relay, socks
     from sockd.services.relay import RelayService
     from sockd.services.socks import SocksService, UsersFile, users
+    from sockd.services.socks.users import Users
     from sockd.services.spec import ServiceSpec
     from sockd.settings.relay import TargetState
 else:
@@ -103,11 +104,47 @@ class ProxyFiles:
         """Read the users files again; the users stay as they are if that fails."""
         for path, file in self._users.items():
             try:
-                file.reread()
+                file.users = _read_users(path, file)
             except SockdError as error:
-                logger.error("users not read, keeping the previous ones", extra={"event": {"error": str(error)}})
-            else:
-                logger.info("users read", extra={"event": {"file": path, "users": len(file.users)}})
+                _report_kept(error)
+
+    def prepare(self, specs: Iterable[ServiceSpec]) -> dict[UsersFile, Users]:
+        """Read again those users files that services of a new configuration have.
+
+        Returns:
+            What adopt() takes; without the files that this process may not read any more, whose users stay.
+
+        Raises:
+            ConfigurationError, SystemFault: one is gone, or wrong.
+        """
+        found: dict[UsersFile, Users] = {}
+        for spec in specs:
+            path = spec.kind.settings.users if isinstance(spec.kind, SocksKind) else None
+            file = self._users.get(path or "")
+            if path is not None and file is not None and file not in found:
+                try:
+                    with under_key("service", spec.name, "socks", "users"):
+                        found[file] = _read_users(path, file)
+                except PermissionFault as error:
+                    _report_kept(error)
+        return found
+
+    def adopt(self, users: Mapping[UsersFile, Users]) -> dict[UsersFile, Users]:
+        """Use these from now on; return the previous ones."""
+        former = {file: file.users for file in users}
+        for file, read in users.items():
+            file.users = read
+        return former
+
+
+def _read_users(path: str, file: UsersFile) -> Users:
+    read = file.read()
+    logger.info("users read", extra={"event": {"file": path, "users": len(read)}})
+    return read
+
+
+def _report_kept(error: SockdError) -> None:
+    logger.error("users not read, keeping the previous ones", extra={"event": {"error": str(error)}})
 
 
 class ProxyServers:

@@ -266,6 +266,8 @@ class Reload:
         self._make_room(stands, wanted)
         renewed = self._renew(wanted, stands, undo)
         opened = self._open(wanted, stands, undo)
+        proxies = self._serving.tools.forwarding.files
+        undo.callback(proxies.adopt, proxies.adopt(proxies.prepare(one.service for one in plans)))
         files = self._serving.tools.executor.files
         renewal = files.prepare([one.service for one in plans])
         undo.callback(renewal.close)

@@ -19,7 +19,7 @@ from in_process import descriptors
 from sockd.daemon import reload as reloading
 from sockd.daemon.listeners import ListenerRegistry
 from sockd.daemon.programs import ProgramFiles
-from sockd.daemon.proxies import ProxyServers
+from sockd.daemon.proxies import ProxyFiles, ProxyServers
 from sockd.errors import SystemFault, TemporaryFault
 from sockd.process.inherited_sockets import InheritedSockets
 from sockd.services import hooks, module_state, reimport
@@ -87,6 +87,7 @@ STEPS = [
     (reloading.Reload, "_bind"),
     (InheritedSockets, "open"),
     (reloading, "check_opened"),
+    (ProxyFiles, "prepare"),
     (ProgramFiles, "prepare"),
     (ProgramFiles, "adopt"),
     (ProxyServers, "server"),

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import errno
 import os
+import re
+import signal
 import socket
 import ssl
 import struct
@@ -566,9 +568,25 @@ def test_hup_reads_the_users_anew(with_users, tmp_path):
     assert log_in(server.connect(), b"alice", b"secret") == b"\1\1"
     assert log_in(server.connect(), b"carol", b"secret") == b"\1\0"
     (tmp_path / "users").write_text("nonsense")
-    server.signal(1)
+    server.signal(signal.SIGUSR1)
     assert "users:1: is not NAME:HASH" in server.wait_for("users not read, keeping the previous ones")["error"]
     assert log_in(server.connect(), b"carol", b"secret") == b"\1\0"
+
+
+@pytest.mark.parametrize("text", ["nonsense", None])
+def test_users_that_are_wrong_or_gone_refuse_a_reload(with_users, tmp_path, text):
+    """As a ${file:} that is gone.  Seen failing: the reload succeeded, and the log said that they stay."""
+    server = with_users()
+    (tmp_path / "users").unlink()
+    if text is not None:
+        (tmp_path / "users").write_text(text)
+    server.signal(signal.SIGHUP)
+    said = server.wait_for("invalid configuration, keeping the previous one")["error"]
+    assert re.search(r"\.toml:\d+: service\.\w+\.socks\.users: .*/users", said), said
+    assert log_in(server.connect(), b"alice", b"secret") == b"\1\0"
+    (tmp_path / "users").write_text(USERS)
+    server.signal(signal.SIGHUP)
+    server.wait_for("reloaded")
 
 
 def test_others_are_served_while_a_hash_is_computed(proxy, tmp_path, target):

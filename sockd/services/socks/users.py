@@ -157,12 +157,18 @@ class UsersFile:
             raise fault(error, path) from None
         self._directory.allow(self._name)
         try:
-            self.users = self._read()
+            self.users = self.read()
         except BaseException:
             self._directory.close()
             raise
 
-    def _read(self) -> Users:
+    def read(self) -> Users:
+        """Return the users that are in it now.
+
+        Raises:
+            ConfigurationError, SystemFault, PermissionFault: as the constructor.
+        """
+
         def opener(_path: str, flags: int) -> int:
             return self._directory.open(self._name, flags)
 
@@ -170,14 +176,6 @@ class UsersFile:
         if len(text) > MAX_FILE_BYTES:
             raise ConfigurationError(f"{self._path}: larger than {MAX_FILE_BYTES} bytes")
         return Users(text, self._path)
-
-    def reread(self) -> None:
-        """Read it anew; the old users stay where that fails.
-
-        Raises:
-            ConfigurationError, SystemFault, PermissionFault: as the constructor.
-        """
-        self.users = self._read()
 
     def close(self) -> None:
         """Close its directory."""
