@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import tomllib
+from fnmatch import fnmatch
 from importlib.metadata import requires, version
 from pathlib import Path
 
@@ -157,6 +158,14 @@ def test_uninstall_where_nothing_is(tmp_path):
     missing = f"uninstall: nothing is installed here: {tmp_path}/installed is missing"
     assert done.returncode == 1
     assert done.stderr == f"{missing}; give the PREFIX and DESTDIR of the installation\n"
+
+
+def test_a_container_image_gets_nothing_that_was_made_here():
+    """A copied environment leads to a Python of another system: `podman build` failed after `make`."""
+    (made,) = re.findall(r"^clean:\n\trm -rf (.+)$", (ROOT / "Makefile").read_text(), re.M)
+    ignored = (ROOT / ".dockerignore").read_text().splitlines()
+    for path in made.replace("$(VENV)", ".venv").split():
+        assert any(fnmatch(path, pattern) for pattern in ignored), path
 
 
 def test_install_where_nothing_can_be_written(tmp_path):
