@@ -41,6 +41,12 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.timeout(SOAK_TIMEOUT_S))
 
 
+def pytest_runtest_logreport(report):
+    """Keep what was measured, by whichever process."""
+    if report.when == "call":
+        _figures.extend(line for name, line in report.user_properties if name == "figure")
+
+
 def pytest_terminal_summary(terminalreporter):
     if _figures:
         terminalreporter.section("measured")
@@ -53,7 +59,7 @@ def figure(multiplexer, request):
     """`figure("p99", "3 ms")`: one line of what was measured, printed at the end."""
 
     def keep(name, value):
-        _figures.append(f"{request.node.path.stem} [{multiplexer}] {name}: {value}")
+        request.node.user_properties.append(("figure", f"{request.node.path.stem} [{multiplexer}] {name}: {value}"))
 
     return keep
 

@@ -14,6 +14,7 @@ import threading
 import time
 
 import pytest
+from watching import SOAK
 
 OTHER_P99_S = 0.050
 OWN_P99_S = 0.200
@@ -21,6 +22,8 @@ PATIENCE = 4
 """Times as long on a machine that has other things to do; without the budget it is seconds."""
 PAUSE_S = 0.002
 """Between two questions of one asker."""
+WATCHED_S = 10.0 if SOAK else 1.5
+"""Of a flood; an answer that is late is waited for, and counts, behind it as well."""
 FULL_S = 1.0
 SHAPES = {"slow": (10, 30_000, 0), "fast": (64, 0, 0), "burst": (1, 0, 35_000_000)}
 """Connections, bytes a second in all, bytes in all."""
@@ -179,12 +182,12 @@ def askers_of(one, visit, frame, control):
     ]
 
 
-def beside(flood, askers, seconds):
+def beside(flood, askers):
     """Run the askers beside a flood; how long each had to wait."""
     flood.tell("begin")
     for asker in askers:
         asker.start()
-    time.sleep(seconds)  # how long it is watched
+    time.sleep(WATCHED_S)
     return {asker.name: asker.end() for asker in askers}
 
 
@@ -200,7 +203,7 @@ def test_a_flood_is_not_noticed_by_others(daemon, crowd, visit, figure, soak, tm
     count, rate, most = SHAPES[shape]
     flood = crowd("flood", port, count, "127.0.0.2", FRAMES.get(kind, b"\n").hex(), rate, most)
     assert flood.hear() == count
-    waits = beside(flood, askers, 10 if soak else 3)
+    waits = beside(flood, askers)
     told_of(waits, soak, figure, f"{kind}, {shape}")
 
 
@@ -222,7 +225,7 @@ def test_a_flood_of_datagrams(daemon, crowd, visit, figure, soak, tmp_path):
     port, askers = askers_of(one, visit, b"", control)  # a datagram of one's own is dropped like all that are too many
     flood = crowd("flood", port, 8, "127.0.0.2", b"x\n".hex(), 0, 0, "udp")
     assert flood.hear() == 8
-    told_of(beside(flood, askers, 3), soak, figure, "datagrams")
+    told_of(beside(flood, askers), soak, figure, "datagrams")
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -239,7 +242,7 @@ def test_a_flood_through_tls(daemon, crowd, visit, figure, soak, tmp_path, certi
     with context.wrap_socket(visit(("127.0.0.1", port)), server_hostname="localhost") as sock:
         _, askers = askers_of(one, visit, b"", control)
         askers.append(Asker("own", asking(sock)))
-        told_of(beside(flood, askers, 3), soak, figure, f"TLS, {shape}")
+        told_of(beside(flood, askers), soak, figure, f"TLS, {shape}")
 
 
 @pytest.mark.parametrize("how", ["relay", "socks"])
@@ -256,7 +259,7 @@ def test_a_flood_through_a_relay(daemon, crowd, visit, figure, soak, tmp_path, h
     words = ["socks", str(name[1])] if how == "socks" else []
     flood = crowd("flood", port, 64, "127.0.0.2", b"\n".hex(), 0, 0, *words)
     assert flood.hear() == 64
-    told_of(beside(flood, askers, 3), soak, figure, how)
+    told_of(beside(flood, askers), soak, figure, how)
 
 
 def test_a_flood_of_requests(daemon, crowd, visit, figure, soak, tmp_path):
@@ -267,7 +270,7 @@ def test_a_flood_of_requests(daemon, crowd, visit, figure, soak, tmp_path):
     request = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n"
     flood = crowd("flood", one.sockaddr(2)[2][1], 16, "127.0.0.2", request.hex(), 0, 0)
     assert flood.hear() == 16
-    told_of(beside(flood, askers, 3), soak, figure, "requests")
+    told_of(beside(flood, askers), soak, figure, "requests")
 
 
 def test_a_flood_of_programs(daemon, crowd, visit, figure, soak, tmp_path):
@@ -279,7 +282,7 @@ def test_a_flood_of_programs(daemon, crowd, visit, figure, soak, tmp_path):
     port, askers = askers_of(one, visit, b"x\n", control)
     flood = crowd("flood", port, 32, "127.0.0.2", b"\n".hex(), 0, 0)
     assert flood.hear() == 32
-    told_of(beside(flood, askers, 3), soak, figure, "programs")
+    told_of(beside(flood, askers), soak, figure, "programs")
 
 
 def test_pages_and_control_answer_beside_a_full_table(daemon, crowd, soak, figure, tmp_path, multiplexer):

@@ -53,7 +53,19 @@ def quick_share(nodeids: Iterable[str]) -> set[str]:
     return kept
 
 
+def _longest_first(items: list[pytest.Item]) -> None:
+    """Have no long file begin last: xdist gives out files by their number of tests, and else in this order."""
+    seconds: Counter[str] = Counter()
+    names = {name_of_test(item.nodeid) for item in items}
+    for pattern, (of_pattern, _) in slow_tests().items():
+        if found := [name for name in names if fnmatch(name, pattern)]:
+            seconds[found[0].partition("::")[0]] += of_pattern
+    items.sort(key=lambda item: -seconds[name_of_test(item.nodeid).partition("::")[0]])
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if hasattr(config, "workerinput"):
+        _longest_first(items)
     share = config.getoption("--share")
     if share == "all":
         return

@@ -199,9 +199,9 @@ class Daemon:
         """
         family, kind, name = self.sockaddr(index)
         sock = self._clients.enter_context(socket.socket(family, kind))
-        sock.settimeout(timeout)
         before(sock)
-        sock.connect(name)
+        sock.connect(name)  # without a limit: serving.Client says why
+        sock.settimeout(timeout)
         return sock
 
     def ask(self, data: bytes, index: int = 0, size: int = 65536) -> bytes:
