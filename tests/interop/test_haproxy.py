@@ -36,8 +36,9 @@ defaults
     timeout connect 5s
     timeout client 30s
     timeout server 30s
+    timeout check 30s
 frontend front
-    bind 127.0.0.1:{port}
+    bind fd@{listening}
     bind {socket}
     default_backend back
 backend back
@@ -58,27 +59,21 @@ def haproxy(tmp_path):
     running = []
 
     def start(address, options):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
         path = tmp_path / "front.sock"
         server = address.removeprefix("tcp://")
-        text = FRONT.format(port=port, socket=path, server=server, options=options)
-        (tmp_path / "haproxy.cfg").write_text(text)
-        process = subprocess.Popen(["haproxy", "-db", "-f", tmp_path / "haproxy.cfg"], stderr=subprocess.DEVNULL)
-        running.append(process)
-        _until(lambda: _answers(port) and path.exists())
-        return port, str(path)
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            text = FRONT.format(listening=listening.fileno(), socket=path, server=server, options=options)
+            (tmp_path / "haproxy.cfg").write_text(text)
+            words = ["haproxy", "-db", "-f", tmp_path / "haproxy.cfg"]
+            process = subprocess.Popen(words, stderr=subprocess.DEVNULL, pass_fds=[listening.fileno()])
+            running.append(process)
+            _until(path.exists)
+            return listening.getsockname()[1], str(path)
 
     yield start
     for process in running:
         process.kill()
         process.wait()
-
-
-def _answers(port):
-    with socket.socket() as sock:
-        return sock.connect_ex(("127.0.0.1", port)) == 0
 
 
 def _until(tell, seconds=30):

@@ -25,6 +25,7 @@ defaults
     timeout connect 5s
     timeout client 30s
     timeout server 30s
+    timeout check 30s  # else it is agent-inter, and a busy machine has no answer in time
 frontend front
     bind {directory}/front
     default_backend back
