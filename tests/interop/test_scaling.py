@@ -185,7 +185,7 @@ def front(house, haproxy, examples, tmp_path, until):
         "/run/haproxy/admin.sock mode 660": f"{tmp_path}/stats",
         "bind :7000": f"bind 127.0.0.1:{port}",
         "inter 1s": "inter 50",
-        "retries 3": "retries 3\n    timeout check 5s",  # else it is those 50 ms, and one late answer is a server that is down
+        "retries 3": "retries 3\n    timeout check 5s",  # else it is those 50 ms, and one late answer a server's end
         "port 9700 ": "",
         "agent-port 9707 ": "",
     }

@@ -83,8 +83,8 @@ class Client:
             if family != socket.AF_UNIX and "SO_RCVBUF" in options:
                 # Segments far smaller than the window: else loopback's 64 KiB ones wait for timers (RFC 1122, 4.2.3.4).
                 self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 536)
-            # Without a limit: with one, Python asks for SO_ERROR behind poll(2), and a daemon that resets a client at once,
-            # as a relay without a target does, may be faster: then it is connect() that says so, and recv() has an end.
+            # Without a limit: with one, Python asks for SO_ERROR behind poll(2), and a daemon that resets at once, as a
+            # relay without a target does, may be faster: then it is connect() that says so, and recv() has an end.
             self.sock.connect(sockaddr)
             self.sock.settimeout(LIMIT_S)
             if family != socket.AF_UNIX and kind == socket.SOCK_STREAM:
