@@ -100,7 +100,7 @@ lint: $(VENV)/.lint
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	ls csrc/*.c csrc/examples/*.c sockd/buffer/*.c sockd/net/connection/*.c sockd/net/udp/*.c sockd/process/*.c bench/*.c tests/hostile/*.c | \
+	ls csrc/*.c csrc/examples/*.c sockd/buffer/*.c sockd/net/connection/*.c sockd/net/udp/*.c sockd/process/*.c sockd/services/handlers/*.c bench/*.c tests/hostile/*.c | \
 	  xargs -P 2 -n 8 $(CC) -std=c11 -D_GNU_SOURCE -O2 -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Werror -fsyntax-only -Icsrc $(WITH_PYTHON) -include csrc/sockrelay.h
 
 PREFIX ?= /usr/local

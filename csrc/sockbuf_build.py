@@ -22,6 +22,7 @@ PARTS = [  # of the extension alone
     *(BUFFER / name for name in ("python.h", "cutter.c", "encoder.c")),
     *(DATAGRAMS / name for name in ("batch.h", "calls.c")),
     Path("sockd/net/connection/exchange.c"),
+    Path("sockd/services/handlers/awaited.c"),
     BUFFER / "types.c",
     Path("sockd/net/connection/serve.c"),
     *(

@@ -39,6 +39,9 @@ FrameCutter = _sockbuf.FrameCutter
 FrameEncoder = _sockbuf.FrameEncoder
 DatagramCalls = _sockbuf.DatagramCalls
 FrameExchange = _sockbuf.FrameExchange
+LineSource = _sockbuf.LineSource
+LineWaiter = _sockbuf.LineWaiter
+NextLine = _sockbuf.NextLine
 
 _BY_LIMIT = {
     Raw: lib.sb_framing_raw,

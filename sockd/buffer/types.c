@@ -11,8 +11,8 @@
 
 /* <cffi> from here to </cffi> the Python extension reads these declarations */
 
-/* Add the types FrameCutter, FrameEncoder, DatagramCalls and FrameExchange to the module sockd._sockbuf.
- * Returns 0, or -1. */
+/* Add the types FrameCutter, FrameEncoder, DatagramCalls, FrameExchange, LineSource, NextLine and LineWaiter to the module
+ * sockd._sockbuf.  Returns 0, or -1. */
 int sockd_add_types(void);
 
 /* </cffi> */
@@ -34,7 +34,8 @@ int sockd_add_types(void)
     int is_added = module != NULL && add_type(module, &sockd_cutter_spec, "FrameCutter") == 0
                 && add_type(module, &sockd_encoder_spec, "FrameEncoder") == 0
                 && add_type(module, &sockd_calls_spec, "DatagramCalls") == 0
-                && add_type(module, &sockd_exchange_spec, "FrameExchange") == 0;
+                && add_type(module, &sockd_exchange_spec, "FrameExchange") == 0
+                && sockd_add_awaited(module) == 0;
     if (!is_added)
         PyErr_Print();
     PyGILState_Release(state);

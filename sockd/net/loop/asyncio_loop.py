@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from sockd.buffer.core import LineWaiter
 from sockd.net.loop.loop import TURN_SECONDS, EventLoop
 from sockd.net.loop.state_table import StateTable
 
@@ -124,12 +125,12 @@ class _Handle(asyncio.Handle):
     _source_traceback: list[object] | None
 
 
-class _Loop(asyncio.SelectorEventLoop):
+class CoroutineLoop(asyncio.SelectorEventLoop):
     """asyncio's loop, except for signals, which wake the daemon's loop; its private parts are declared here."""
 
     _closed: bool
     _debug: bool
-    _ready: deque[asyncio.Handle]
+    _ready: deque[asyncio.Handle | LineWaiter]
     _scheduled: list[asyncio.TimerHandle]
     _thread_id: int | None
     get_debug: Callable[[], bool]  # made by set_debug()
@@ -160,7 +161,7 @@ class _Loop(asyncio.SelectorEventLoop):
         raise RuntimeError("the daemon handles signals; for work at its end, use Service.shutdown")
 
     @property
-    def ready(self) -> deque[asyncio.Handle]:
+    def ready(self) -> deque[asyncio.Handle | LineWaiter]:
         """The callbacks that wait for this turn, always the same object."""
         return self._ready
 
@@ -202,7 +203,7 @@ class AsyncioLoop(EventLoop):
         self._is_working = False
         self._until = 0.0
         self._shared = _Shared(selector, self._turn)
-        self.asyncio = _Loop(self._shared)
+        self.asyncio = CoroutineLoop(self._shared)
         self.asyncio.time = clock  # type: ignore[method-assign]  # one clock, for tests that have one of their own
         self._theirs = self.asyncio.ready
         self.asyncio.set_exception_handler(_log)
@@ -365,14 +366,16 @@ class AsyncioLoop(EventLoop):
         ready = self._theirs
         for _ in range(len(ready)):
             handle = ready[0] if ready else None  # a callback may run turns of its own
-            if type(handle) is not _Handle:
-                return
-            ready.popleft()
-            callback = handle._callback
-            if callback is None:  # cancelled
-                continue
             try:
-                handle._context.run(callback, *handle._args)
+                if type(handle) is LineWaiter:
+                    ready.popleft()
+                    handle._run()
+                elif type(handle) is _Handle:
+                    ready.popleft()
+                    if (callback := handle._callback) is not None:  # not cancelled
+                        handle._context.run(callback, *handle._args)
+                else:
+                    return
             except (SystemExit, KeyboardInterrupt):
                 raise
             except BaseException as error:

@@ -19,17 +19,20 @@ yields to the loop once the coroutines have used their time of this turn.
 from __future__ import annotations
 
 import asyncio
-from asyncio import Future
 from collections import deque
+from collections.abc import Coroutine
 from enum import Enum
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
+from sockd.buffer.core import LineSource, NextLine
 from sockd.net.loop.deadline import MAX_EXTENSIONS, is_unfair
 from sockd.net.loop.state_table import StateTable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from sockd.net.loop.asyncio_loop import CoroutineLoop
 
 LIMIT_BYTES = 64 * 1024
 """Of a line or of what is searched for a separator, where no framing says one (asyncio's own default)."""
@@ -42,6 +45,8 @@ PIECE_BYTES = 4096
 MAX_LINES = 1024
 """In the queue, past which nothing is added to it."""
 LF = b"\n"
+
+Coroutine.register(NextLine)
 
 
 class ReaderState(Enum):
@@ -63,12 +68,10 @@ READER = StateTable(
         ReaderState.LOST: (),
     }
 )
-OPEN = ReaderState.OPEN
-"""By a name of its own: this is asked with each line that is waited for."""
 
 
-class StreamReader(asyncio.StreamReader):
-    """What the peer sends.  Its buffer and its waiter are asyncio's, for its own methods work on them.
+class StreamReader(LineSource, asyncio.StreamReader):  # type: ignore[misc]  # what it returns passes for a coroutine
+    """What the peer sends.  Its buffer and its waiter are where asyncio's own methods look for them.
 
     Args:
         limit: bytes of a line, or of what is searched for a separator.
@@ -81,30 +84,24 @@ class StreamReader(asyncio.StreamReader):
         has_overrun: the last that was read was no line, because it is longer than the limit.
     """
 
-    _buffer: bytearray
     _eof: bool
     _exception: BaseException | None
-    _limit: int
-    _loop: asyncio.AbstractEventLoop
-    _paused: bool
     _transport: asyncio.ReadTransport | None
-    _waiter: Future[None] | None
 
     def __init__(
         self,
         limit: int,
-        loop: asyncio.AbstractEventLoop,
+        loop: CoroutineLoop,
         is_late: Callable[[], bool],
         frame_timeout: float,
         too_late: Callable[[], object],
     ) -> None:
         super().__init__(limit, loop)
+        self._use(deque(), loop._ready.append)
         self._full = FULL_LIMITS * limit
-        self._lines: deque[bytes] = deque()
         self._size = 0  # of lines, or more: exact where reading is paused
         self._whole = 0  # bytes of lines in the buffer that are not cut yet
-        self._is_by_line = True
-        self._state = OPEN
+        self._state = ReaderState.OPEN
         self._loss: BaseException | None = None
         self._is_late = is_late
         self._left = self._quantum = 1
@@ -113,50 +110,8 @@ class StreamReader(asyncio.StreamReader):
         self._since: float | None = None  # the beginning of a line has come, and the rest is waited for
         self._timer: asyncio.TimerHandle | None = None
         self._extensions = 0
-        self.has_overrun = False
 
-    # ---- lines
-
-    async def readline(self) -> bytes:
-        """Return the next line with its ending, without one at the end of file, b"" after it; as asyncio's."""
-        lines = self._lines
-        if lines:
-            if self._left > 0:
-                self._left -= 1
-                return lines.popleft()
-        elif not self._buffer and self._waiter is None and self._state is OPEN:
-            self._is_by_line, self.has_overrun = True, False
-            self._waiter = Future(loop=self._loop)
-            try:
-                await self._waiter
-            except BaseException:
-                self._waiter = self._since = None
-                raise
-            if lines and not self._paused:
-                return lines.popleft()
-        return await self._next_line()
-
-    async def __anext__(self) -> bytes:
-        """Return the next line, with its ending."""
-        lines = self._lines
-        if lines:  # as readline(), without its call: a coroutine for each line costs a tenth of all
-            if self._left > 0:
-                self._left -= 1
-                return lines.popleft()
-        elif not self._buffer and self._waiter is None and self._state is OPEN:
-            self._is_by_line, self.has_overrun = True, False
-            self._waiter = Future(loop=self._loop)
-            try:
-                await self._waiter
-            except BaseException:
-                self._waiter = self._since = None
-                raise
-            if lines and not self._paused:
-                return lines.popleft()
-        line = await self._next_line()
-        if not line:
-            raise StopAsyncIteration
-        return line
+    # ---- lines: readline() and __anext__() are LineSource's
 
     async def _next_line(self) -> bytes:
         """Give the others a turn if it is time to, and wait for a line, if need be."""
@@ -188,7 +143,7 @@ class StreamReader(asyncio.StreamReader):
 
     async def _buffered_line(self) -> bytes:
         try:
-            line = await super().readline()
+            line = await asyncio.StreamReader.readline(self)
         except ValueError:
             self.has_overrun = True
             raise
@@ -258,22 +213,9 @@ class StreamReader(asyncio.StreamReader):
 
     # ---- what comes
 
-    def feed(self, block: bytes) -> None:
-        """Take what has come."""
+    def _feed(self, block: bytes) -> None:
+        """Take what is more, or less, than a line that is waited for."""
         waiter = self._waiter
-        if (
-            waiter is not None
-            and self._is_by_line
-            and not self._buffer
-            and block.find(LF) == len(block) - 1 <= self._limit
-        ):
-            self._lines.append(block)  # as nearly always; not counted, for it is read before anybody waits again
-            self._waiter = None
-            try:  # noqa: SIM105 - this is for each line
-                waiter.set_result(None)
-            except asyncio.InvalidStateError:  # it was cancelled; to ask first costs a call
-                pass
-            return
         if not self._is_by_line:
             self._buffer += block
         elif not self._cut(block):
@@ -368,7 +310,8 @@ class StreamReader(asyncio.StreamReader):
 
     def _end(self, state: ReaderState) -> None:
         """Note the first end that comes; another changes nothing."""
-        if self._state is OPEN:
+        if self._state is ReaderState.OPEN:
+            self._is_open = False
             self._state = READER.step(self._state, state)
 
     def _is_over(self) -> bool:
@@ -376,6 +319,10 @@ class StreamReader(asyncio.StreamReader):
         is_over = self._is_late()
         self._left = self._quantum = 1 if is_over else min(2 * self._quantum, MAX_READS)
         return is_over
+
+    def _give_up(self) -> None:
+        """Wait no more, for a coroutine that got an exception instead."""
+        self._waiter = self._since = None
 
     async def _turn(self) -> None:
         self._left -= 1
