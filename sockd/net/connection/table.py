@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import os
 import time
-from array import array
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sockd._sockbuf import ffi, lib
@@ -29,6 +28,7 @@ from sockd.wire.close_reason import CloseReason
 
 if TYPE_CHECKING:
     import socket
+    from array import array
     from collections.abc import Callable, Iterator, Sequence
 
     from sockd.net.address.sockaddr import SocketAddress
@@ -321,15 +321,8 @@ class ConnectionTable:
             lib.sb_mux_send(self._set, dirty[0].id, block, len(block))
             return
         blocks = pop_each([writer.outbox for writer in dirty])
-        ids = array("i", [writer.id for writer in dirty])
-        sizes = array("q", map(len, blocks))
-        lib.sb_mux_write(
-            self._set,
-            len(dirty),
-            ffi.from_buffer("int32_t[]", ids),
-            ffi.from_buffer("int64_t[]", sizes),
-            b"".join(blocks),
-        )
+        ids = [writer.id for writer in dirty]  # an array would parse each like an argument of a function
+        lib.sb_mux_write(self._set, len(dirty), ids, list(map(len, blocks)), b"".join(blocks))
 
     def _flushed(self, writer: Writer) -> None:
         try:

@@ -7,7 +7,7 @@
  *   handler: a line has come whole, somebody waits for it, and it is short enough.  Everything else is left to the
  *   methods of sockd.services.handlers.streams.StreamReader, of which LineSource is a base.
  *
- *   NextLine is what its readline() and __anext__() return, and passes for a coroutine.  It looks at the lines when it is
+ *   NextLine is what its __anext__() returns and its readline() awaits, and passes for a coroutine.  It looks at the lines when it is
  *   awaited, not before: one that nobody awaits has no effect.
  *
  *   LineWaiter is the future that NextLine gives to its task, and also the handle by which the loop wakes the task: so
@@ -370,7 +370,7 @@ static PyObject *next_of(PyObject *source, int is_iteration)
     return (PyObject *)made;
 }
 
-static PyObject *source_readline(PyObject *object, PyObject *Py_UNUSED(none))
+static PyObject *source_line(PyObject *object, PyObject *Py_UNUSED(none))
 {
     return next_of(object, 0);
 }
@@ -579,8 +579,7 @@ static PyObject *source_use(PyObject *object, PyObject *args)
 
 static PyMethodDef source_methods[] = {
     {"feed", source_feed, METH_O, "Take what has come."},
-    {"readline", source_readline, METH_NOARGS,
-     "Return the next line with its ending, without one at the end of file, b\"\" after it; as asyncio's."},
+    {"_line", source_line, METH_NOARGS, "Return what gives the next line when it is awaited, b\"\" at the end of file."},
     {"_use", source_use, METH_VARARGS, "Set the queue of lines, and what appends to the callbacks of the loop's turn."},
     {NULL, NULL, 0, NULL},
 };

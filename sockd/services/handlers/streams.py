@@ -111,7 +111,11 @@ class StreamReader(LineSource, asyncio.StreamReader):  # type: ignore[misc]  # w
         self._timer: asyncio.TimerHandle | None = None
         self._extensions = 0
 
-    # ---- lines: readline() and __anext__() are LineSource's
+    # ---- lines; __anext__() is LineSource's
+
+    async def readline(self) -> bytes:
+        """Return the next line with its ending, without one at the end of file, b"" after it; as asyncio's."""
+        return await self._line()
 
     async def _next_line(self) -> bytes:
         """Give the others a turn if it is time to, and wait for a line, if need be."""

@@ -1,0 +1,311 @@
+# SPDX-License-Identifier: MIT
+"""What is between a line and the coroutine that waits for it: the types of awaited.c, on a loop of asyncio's own.
+
+asyncio's tasks - those of C, those of Python, and eager ones - get the line, a cancellation, a loss; nothing is kept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import gc
+import logging
+import sys
+import weakref
+
+import pytest
+
+from sockd.services.handlers.streams import StreamReader
+
+HOW = {"readline": lambda reader: reader.readline(), "anext": lambda reader: reader.__anext__()}
+
+
+def reader_of(loop):
+    return StreamReader(100, loop, lambda: False, 60, lambda: None)
+
+
+def run(scenario, **options):
+    """Run a coroutine function with a reader."""
+
+    async def main():
+        return await scenario(reader_of(asyncio.get_running_loop()))
+
+    return asyncio.run(main(), **options)
+
+
+async def waiting(awaitable):
+    """Return a task that has begun to wait."""
+    task = asyncio.ensure_future(awaitable)
+    await asyncio.sleep(0)
+    return task
+
+
+@pytest.mark.parametrize("how", HOW)
+def test_a_line_wakes_in_the_order_of_callbacks(how):
+    async def scenario(reader):
+        seen = []
+        task = await waiting(HOW[how](reader))
+        loop = asyncio.get_running_loop()
+        loop.call_soon(seen.append, "before")
+        task.add_done_callback(lambda task: seen.append(task.result()))
+        reader.feed(b"line\n")
+        loop.call_soon(seen.append, "after")
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        return seen
+
+    assert run(scenario) == ["before", "after", b"line\n"]
+
+
+@pytest.mark.parametrize("how", HOW)
+def test_a_wait_that_is_cancelled_takes_nothing(how):
+    async def scenario(reader):
+        task = await waiting(HOW[how](reader))
+        task.cancel("enough")
+        with pytest.raises(asyncio.CancelledError, match="enough"):
+            await task
+        reader.feed(b"a\n")
+        task = await waiting(HOW[how](reader))
+        assert await task == b"a\n"
+        task = await waiting(HOW[how](reader))
+        reader.feed(b"b\n")
+        task.cancel()  # the line has come, and was not read
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert reader.unread == b"b\n"
+        task = await waiting(HOW[how](reader))
+        assert await task == b"b\n"
+        task = await waiting(HOW[how](reader))
+        task.cancel()
+        reader.feed(b"c\n")  # before its task knows
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        return await HOW[how](reader)
+
+    assert run(scenario) == b"c\n"
+
+
+@pytest.mark.parametrize("how", HOW)
+def test_a_wait_may_have_an_end(how):
+    async def scenario(reader):
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(HOW[how](reader), 0.01)
+        reader.feed(b"late\n")
+        return await asyncio.wait_for(HOW[how](reader), 60)
+
+    assert run(scenario) == b"late\n"
+
+
+@pytest.mark.parametrize("second", HOW)
+@pytest.mark.parametrize("first", HOW)
+def test_one_may_wait(first, second):
+    async def scenario(reader):
+        task = await waiting(HOW[first](reader))
+        with pytest.raises(RuntimeError, match="already waiting"):
+            await HOW[second](reader)
+        reader.feed(b"of the first\n")
+        return await task
+
+    assert run(scenario) == b"of the first\n"
+
+
+def test_a_line_that_is_not_awaited_stays():
+    async def scenario(reader):
+        reader.feed(b"a\nb\n")
+        unused, later = reader.__anext__(), reader.__anext__()
+        del unused
+        assert await later == b"a\n"
+        with pytest.raises(RuntimeError, match="cannot reuse"):
+            await later
+        return await reader.readline()
+
+    assert run(scenario) == b"b\n"
+
+
+def test_an_end_wakes():
+    async def scenario(reader):
+        task = await waiting(reader.__anext__())
+        reader.feed_eof()
+        with pytest.raises(StopAsyncIteration):
+            await task
+        assert await reader.readline() == b""
+
+    async def cut(reader):
+        task = await waiting(reader.readline())
+        reader.feed(b"half")
+        reader.feed_eof()
+        return await task
+
+    async def lost(reader):
+        task = await waiting(reader.__anext__())
+        reader.lose(ConnectionResetError("gone"))
+        with pytest.raises(ConnectionResetError, match="gone"):
+            await task
+        with pytest.raises(ConnectionResetError, match="gone"):
+            await reader.readline()
+
+    run(scenario)
+    assert run(cut) == b"half"
+    run(lost)
+
+
+@pytest.mark.parametrize("what", [KeyError, KeyError("x"), asyncio.CancelledError()])
+def test_by_hand_it_is_a_coroutine(what):
+    async def scenario(reader):
+        step = reader.__anext__()
+        assert asyncio.iscoroutine(step) and not asyncio.isfuture(step)
+        waiter = step.send(None)
+        assert asyncio.isfuture(waiter) and not waiter.done()
+        assert reader.is_waiting
+        with pytest.raises(type(what) if isinstance(what, BaseException) else what):
+            step.throw(what)
+        assert not reader.is_waiting
+        step = reader.__anext__()
+        step.send(None)
+        step.close()
+        assert not reader.is_waiting
+        with pytest.raises(RuntimeError, match="cannot reuse"):
+            step.send(None)
+        reader.feed(b"whole\nhalf")
+        step = reader.__anext__()
+        with pytest.raises(StopIteration) as raised:
+            step.send(None)
+        assert raised.value.value == b"whole\n"
+        step = reader.__anext__()  # which leaves it to the reader's own coroutine
+        step.send(None)
+        with pytest.raises(type(what) if isinstance(what, BaseException) else what):
+            step.throw(what)
+        step = reader.__anext__()
+        step.send(None)
+        step.close()
+        reader.feed(b" done\n")
+        return await reader.readline()
+
+    assert run(scenario) == b"half done\n"
+
+
+def test_tasks_of_python_and_eager_ones():
+    async def scenario(reader):
+        task = await waiting(reader.__anext__())
+        reader.feed(b"a\n")
+        return await task
+
+    async def with_factory(factory):
+        loop = asyncio.get_running_loop()
+        loop.set_task_factory(factory)
+        return await scenario(reader_of(loop))
+
+    def of_python(loop, coroutine, **more):
+        return asyncio.tasks._PyTask(coroutine, loop=loop, **more)
+
+    assert asyncio.run(with_factory(of_python)) == b"a\n"
+    if sys.version_info >= (3, 12):
+        assert asyncio.run(with_factory(asyncio.eager_task_factory)) == b"a\n"
+
+
+def test_the_context_of_the_task_is_kept():
+    name = contextvars.ContextVar("name")
+
+    async def scenario(reader):
+        async def session():
+            name.set("its own")
+            line = await reader.__anext__()
+            return line, name.get()
+
+        task = await waiting(session())
+        name.set("another")
+        reader.feed(b"x\n")
+        return await task
+
+    assert run(scenario) == (b"x\n", "its own")
+
+
+def test_debug_mode_names_the_task(caplog):
+    async def scenario(reader):
+        asyncio.get_running_loop().slow_callback_duration = 0.0
+
+        async def slow_session():
+            await reader.readline()
+
+        task = await waiting(slow_session())
+        reader.feed(b"x\n")
+        await task
+
+    caplog.set_level(logging.WARNING, "asyncio")
+    run(scenario, debug=True)
+    assert "slow_session" in caplog.text
+
+
+def test_a_system_exit_ends_the_loop():
+    async def scenario(reader):
+        async def session():
+            await reader.readline()
+            raise SystemExit(3)
+
+        await waiting(session())
+        reader.feed(b"x\n")
+        await asyncio.sleep(60)
+
+    with pytest.raises(SystemExit):
+        run(scenario)
+
+
+def test_an_abandoned_wait_is_collected():
+    loop = asyncio.new_event_loop()
+
+    async def session(reader):
+        async for _ in reader:
+            pass
+
+    def abandon():
+        reader = reader_of(loop)
+        coroutine = session(reader)
+        waiter = coroutine.send(None)
+        waiter.add_done_callback(coroutine.send, context=contextvars.copy_context())  # a cycle, as a task's
+        return weakref.ref(reader)
+
+    left = abandon()
+    gc.collect()
+    assert left() is None
+    loop.close()
+
+
+def test_lines_keep_no_object():
+    """10^5 lines, in each way they are waited for or not; one object for each kind of a thousand would be seen."""
+
+    async def scenario(reader):
+        async def session():
+            async for line in reader:
+                if line == b"last\n":
+                    return
+
+        async def reading():
+            while await reader.readline() != b"last\n":
+                pass
+
+        async def rounds(function, count):
+            task = await waiting(function())
+            for _ in range(count):
+                reader.feed(b"one\n")
+                await asyncio.sleep(0)
+                reader.feed(b"one\ntwo\nhal")
+                await asyncio.sleep(0)
+                reader.feed(b"f\n")
+                await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.wait([task])
+
+        def held():
+            gc.collect()
+            return getattr(sys, "gettotalrefcount", sys.getallocatedblocks)()
+
+        async def grown(count):
+            before = held()
+            await rounds(session, count)
+            await rounds(reading, count)
+            return held() - before
+
+        await grown(1000)
+        return [await grown(5000) for _ in range(3)]
+
+    assert min(run(scenario)) < 90
