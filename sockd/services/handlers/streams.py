@@ -32,6 +32,7 @@ from sockd.net.loop.state_table import StateTable
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from sockd.buffer.core import LineWaiter
     from sockd.net.loop.asyncio_loop import CoroutineLoop
 
 LIMIT_BYTES = 64 * 1024
@@ -84,9 +85,16 @@ class StreamReader(LineSource, asyncio.StreamReader):  # type: ignore[misc]  # w
         has_overrun: the last that was read was no line, because it is longer than the limit.
     """
 
+    _buffer: bytearray
     _eof: bool
     _exception: BaseException | None
+    _is_by_line: bool
+    _is_open: bool
+    _left: int
+    _paused: bool
     _transport: asyncio.ReadTransport | None
+    _waiter: LineWaiter | asyncio.Future[None] | None
+    has_overrun: bool
 
     def __init__(
         self,

@@ -153,9 +153,11 @@ def test_an_end_wakes():
 def test_by_hand_it_is_a_coroutine(what):
     async def scenario(reader):
         step = reader.__anext__()
-        assert asyncio.iscoroutine(step) and not asyncio.isfuture(step)
+        assert asyncio.iscoroutine(step)
+        assert not asyncio.isfuture(step)
         waiter = step.send(None)
-        assert asyncio.isfuture(waiter) and not waiter.done()
+        assert asyncio.isfuture(waiter)
+        assert not waiter.done()
         assert reader.is_waiting
         with pytest.raises(type(what) if isinstance(what, BaseException) else what):
             step.throw(what)
