@@ -113,7 +113,13 @@ static PyObject *waiter_set_exception(PyObject *object, PyObject *error)
     sockd_line_waiter *self = (sockd_line_waiter *)object;
     if (self->state != WAITER_WAITS)
         return waiter_invalid("invalid state");
-    self->error = Py_NewRef(error);
+    self->error = PyType_Check(error) ? PyObject_CallNoArgs(error) : Py_NewRef(error);
+    if (self->error != NULL && !PyExceptionInstance_Check(self->error)) {
+        PyErr_SetString(PyExc_TypeError, "not an exception");
+        Py_CLEAR(self->error);
+    }
+    if (self->error == NULL)
+        return NULL;
     return waiter_end(self, WAITER_DONE) < 0 ? NULL : Py_NewRef(Py_None);
 }
 
@@ -350,6 +356,7 @@ static int next_clear(PyObject *object)
     sockd_next_line *self = (sockd_next_line *)object;
     Py_CLEAR(self->source);
     Py_CLEAR(self->rest);
+    self->state = NEXT_ENDED;
     return 0;
 }
 

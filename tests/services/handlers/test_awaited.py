@@ -144,9 +144,18 @@ def test_an_end_wakes():
         with pytest.raises(ConnectionResetError, match="gone"):
             await reader.readline()
 
+    async def of_a_class(reader):
+        task = await waiting(reader.__anext__())
+        reader.set_exception(KeyError)
+        with pytest.raises(KeyError):
+            await task
+        task = await waiting(reader_of(asyncio.get_running_loop()).readline())
+        task.cancel()
+
     run(scenario)
     assert run(cut) == b"half"
     run(lost)
+    run(of_a_class)
 
 
 @pytest.mark.parametrize("what", [KeyError, KeyError("x"), asyncio.CancelledError()])
