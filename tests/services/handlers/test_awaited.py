@@ -281,7 +281,7 @@ def test_an_abandoned_wait_is_collected():
     loop.close()
 
 
-def test_lines_keep_no_object():
+def test_lines_that_were_read_keep_nothing():
     """10^5 lines, in each way they are waited for or not; one object for each kind of a thousand would be seen."""
 
     async def scenario(reader):
