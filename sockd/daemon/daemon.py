@@ -70,6 +70,7 @@ class Daemon:
         reloading: takes listeners out of service.
         shutdown: its end.
         events: what it does, for those who follow it.
+        not_reopened: why files could not be opened again, at the last reload or USR1.
     """
 
     def __init__(
@@ -90,6 +91,7 @@ class Daemon:
         self._stack = stack
         self._loop = serving.tools.loop
         self._is_wanted_again = False
+        self.not_reopened: tuple[str, ...] = ()
         self._unused: list[str] = []
         self.serving = serving
         stack.callback(serving.close)
@@ -235,21 +237,24 @@ class Daemon:
 
     def _reopen_files(self) -> None:
         """Open the log again, and read the users of SOCKS servers again: what fails stays as it was."""
-        self._resources.proxies.reread()
+        failed = self._resources.proxies.reread()
         self._reopen_log()
+        self.not_reopened += tuple(failed)
 
     def _reopen_log(self) -> None:
         """Open the log file and those of programs again, because they were renamed; the old one is kept if that
-        fails.
+        fails, and sockctl says so.
         """
         resources = self._resources
-        resources.programs.reopen()
+        failed = resources.programs.reopen()
         try:
             resources.log.reopen()
         except SockdError as error:
             logger.error("log not reopened, still writing to the old one", extra={"event": {"error": str(error)}})
+            failed.append(f"log not reopened, still writing to the old one: {error}")
         else:
             logger.info("log reopened")
+        self.not_reopened = tuple(failed)
         self._signals.bound.set_log_target(resources.log)
         self._workers.log_reopened()
 

@@ -171,14 +171,17 @@ class ProgramFiles:
         """Return to the previous ones."""
         self._files, self.max_running = renewal.before, renewal.max_before
 
-    def reopen(self) -> None:
-        """Open the files for standard error again; the old one is kept if that fails."""
+    def reopen(self) -> list[str]:
+        """Open the files for standard error again; the old one is kept if that fails: return why."""
+        failed = []
         for file in self._files.values():
             try:
                 file.reopen()
             except SockdError as error:
                 event = {"error": str(error)}
                 logger.error("standard error not reopened, still writing to the old file", extra={"event": event})
+                failed.append(f"standard error not reopened, still writing to the old file: {error}")
+        return failed
 
 
 class ProgramRunner:

@@ -100,13 +100,16 @@ class ProxyFiles:
         """Return the users of a file; None for no file."""
         return self._users.get(path or "")
 
-    def reread(self) -> None:
-        """Read the users files again; the users stay as they are if that fails."""
+    def reread(self) -> list[str]:
+        """Read the users files again; the users stay as they are if that fails: return why."""
+        failed = []
         for path, file in self._users.items():
             try:
                 file.users = _read_users(path, file)
             except SockdError as error:
                 _report_kept(error)
+                failed.append(f"users not read, keeping the previous ones: {error}")
+        return failed
 
     def prepare(self, specs: Iterable[ServiceSpec]) -> dict[UsersFile, Users]:
         """Read again those users files that services of a new configuration have.

@@ -269,7 +269,8 @@ class ListenSettings:
     at_limit: AtLimit = setting(
         "defer",
         help='above max_connections: "defer" leaves clients in the backlog (per-source excess is refused), '
-        '"refuse" sends banner and closes, "reset" sends RST',
+        '"refuse" sends banner and closes, "reset" sends RST; clients that have sent nothing for half a second '
+        "make room first",
         source="",
     )
     banner: str = setting("", help="line sent to refused clients; a newline is appended", source="")

@@ -17,6 +17,7 @@ import struct
 import subprocess
 
 import pytest
+from controlling import Sockctl
 from watching import _until
 
 from sockd.config.load import loads
@@ -260,17 +261,24 @@ def test_the_daemon_reopens_its_log(background, tmp_path):
     assert one.wait_for("closed")
 
 
-def test_a_dropped_daemon_reopens_its_log_or_says_so(background, as_root, open_path):
+def test_a_dropped_daemon_reopens_its_log_or_says_so(background, as_root, open_path, tmp_path):
     """In a directory of root's: what logrotate makes for it can be opened, what is root's cannot."""
-    one = background(daemon='user = "nobody"')
+    one = background(daemon=f'user = "nobody"\ncontrol = "{tmp_path}/control.sock"')
     old = one.log.with_suffix(".1")
     one.log.rename(old)
     one.send(signal.SIGUSR1)
     _until(lambda: "log not reopened, still writing to the old one" in old.read_text())
+    sockctl = Sockctl(tmp_path)
+    text = "log not reopened, still writing to the old one: daemon.log.to"
+    for verb in ("status", "reload"):
+        ran = sockctl.run(verb)
+        assert ran.returncode == 0
+        assert text in ran.stderr
     one.log.touch()
     os.chown(one.log, 65534, 65534)
     one.send(signal.SIGUSR1)
     assert one.wait_for("log reopened")
+    assert sockctl.run("status").stderr == ""
 
 
 @pytest.fixture

@@ -48,6 +48,10 @@ class DaemonControl(Protocol):
     def configuration(self) -> str | None:
         """The absolute path of its file."""
 
+    @property
+    def not_reopened(self) -> tuple[str, ...]:
+        """Why files could not be opened again, at the last reload or USR1; one sentence for each."""
+
     def state(self) -> str:
         """Return serving, not-ready or stopping."""
 
@@ -91,10 +95,15 @@ class ControlCommands:
         """Return serving, not-ready or stopping."""
         return self._daemon.state()
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What whoever asks for the state should know beside it."""
+        return self._daemon.not_reopened
+
     def verbs(self) -> dict[str, Callable[[Words], object]]:
         """Return the function of each verb."""
         return {
-            "status": self.status,
+            "status": lambda words: ControlResponse(self.status(words), notes=self.notes),
             "connections": self.connections,
             "close": self._close,
             "reload": self._reload,
@@ -182,7 +191,7 @@ class ControlCommands:
         answer = Deferred()
 
         def done(result: ReloadResult) -> None:
-            said = ControlResponse(outcome(result))
+            said = ControlResponse(outcome(result), notes=self.notes)
             answer.resolve(ControlResponse(error=result.error, exit_code=result.exit_code) if result.error else said)
 
         self._daemon.reload(done)

@@ -102,7 +102,7 @@ class ControlServer:
         listening: of listen().
         loop: runs all callbacks.
         users: uids that may connect.
-        verbs: by name; a SockdError that one raises is the reply, a Deferred has it later, and a Stream goes on; any
+        verbs: by name; a ControlResponse or a SockdError is the reply, a Deferred has it later, a Stream goes on; any
             other exception is a defect, and the request gets an error.
     """
 
@@ -257,7 +257,7 @@ def answer(
     """Run the request; every error is a reply."""
     try:
         result = verbs[question.verb](question.words)
-        return result if isinstance(result, Deferred | Stream) else ControlResponse(result)
+        return result if isinstance(result, ControlResponse | Deferred | Stream) else ControlResponse(result)
     except SockdError as error:
         return ControlResponse(error=str(error), exit_code=error.exit_code)
     except OSError as error:  # such as: no descriptor is left

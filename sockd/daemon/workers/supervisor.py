@@ -220,7 +220,7 @@ class Supervisor:
     def _status(self, own: ControlCommands, words: Words) -> ControlResponse:
         silent = [member for member in self._pool if member.is_ready and self._listeners.is_silent(member)]
         notes = tuple(f"{_hangs(member)}; its figures are those of its last reply" for member in silent)
-        return ControlResponse({**own.status(words), "workers": self.rows()}, notes=notes)
+        return ControlResponse({**own.status(words), "workers": self.rows()}, notes=(*own.notes, *notes))
 
     def _collect_connections(self, words: Words) -> object:
         return ConnectionCollection(self._pool, self._loop, words, _hangs).collect(self._listeners)
