@@ -41,7 +41,7 @@ class Options:
 
 OPTIONS = (
     ("-c --config", "config", "FILE", "read this configuration"),
-    ("-f --foreground", "foreground", "", "stay in the foreground; log to standard error, unless the configuration has a log"),
+    ("-f --foreground", "foreground", "", "stay in the foreground; log to standard error, unless log.to is set"),
     ("-u --user", "user", "USER", "switch to this user after binding"),
     ("-g --group", "group", "GROUP", "switch to this group instead of the user's own"),
     ("--chroot", "chroot", "DIR", "use this directory as the root directory while serving (chroot(2))"),

@@ -3,7 +3,7 @@
 complete -c sockd -f
 complete -c sockd -s h -l help -d 'show this help message and exit'
 complete -c sockd -s c -l config -r -F -d 'read this configuration'
-complete -c sockd -s f -l foreground -d 'stay in the foreground; log to standard error, unless the configuration has a log'
+complete -c sockd -s f -l foreground -d 'stay in the foreground; log to standard error, unless log.to is set'
 complete -c sockd -s u -l user -x -a '(__fish_complete_users)' -d 'switch to this user after binding'
 complete -c sockd -s g -l group -x -a '(__fish_complete_groups)' -d 'switch to this group instead of the user\'s own'
 complete -c sockd -l chroot -x -a '(__fish_complete_directories)' -d 'use this directory as the root directory while serving (chroot(2))'
