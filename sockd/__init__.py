@@ -13,7 +13,7 @@ of the framings: `Line` (the default), `StrictLine`, `Delimiter`, `Nul`, `Netstr
 
 `sockd.testing` tests handlers without a network; `sockd.buffer` is the framings without the daemon.
 
-`sockd.__version__` is the version, such as "0.1.0".
+`sockd.__version__` is the version, such as "1.2.3".
 
 A name is imported when it is first used, so that `import sockd.buffer` loads nothing of the daemon.
 """
