@@ -87,7 +87,7 @@ def test_who_waits_is_told(app):
             await reader.readline()
         except TimeoutError as error:
             writer.write(b"%s" % str(error).encode())
-        await asyncio.sleep(10)
+        await asyncio.sleep(1)
     """
     server = app(source, "told", keys='frame_timeout = "200ms"\nlinger_timeout = "100ms"')
     peer = server.connect()
