@@ -96,7 +96,7 @@ fuzz: $(VENV)/.installed
 	$(MAKE) -C csrc fuzz fuzz-client fuzz-mux RUNS=$(RUNS)
 	$(BIN)/python tests/fuzz/parsers.py --runs $(RUNS)
 
-WITH_PYTHON = -Isockd/buffer -Isockd/net/udp -DPy_LIMITED_API=0x030b0000 -isystem $$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("include"))')
+WITH_PYTHON = -Isockd/buffer -Isockd/net/udp -Isockd/services/handlers -DPy_LIMITED_API=0x030b0000 -isystem $$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("include"))')
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

@@ -18,11 +18,12 @@ CSRC = Path("csrc")
 PROCESS = Path("sockd/process")
 BUFFER = Path("sockd/buffer")
 DATAGRAMS = Path("sockd/net/udp")
+HANDLERS = Path("sockd/services/handlers")
 PARTS = [  # of the extension alone
     *(BUFFER / name for name in ("python.h", "cutter.c", "encoder.c")),
     *(DATAGRAMS / name for name in ("batch.h", "calls.c")),
     Path("sockd/net/connection/exchange.c"),
-    Path("sockd/services/handlers/awaited.c"),
+    *(HANDLERS / name for name in ("awaited.h", "line_waiter.c", "next_line.c", "line_delivery.c")),
     BUFFER / "types.c",
     Path("sockd/net/connection/serve.c"),
     *(
@@ -90,7 +91,7 @@ ffibuilder.set_source(
     "sockd._sockbuf",
     '#include "sockrelay.h"\n' + "".join(part.read_text(encoding="utf-8") for part in PARTS),
     sources=[str(CSRC / name) for name in SOURCES],
-    include_dirs=[str(CSRC), str(BUFFER), str(DATAGRAMS), str(PROCESS)],
+    include_dirs=[str(part) for part in (CSRC, BUFFER, DATAGRAMS, HANDLERS, PROCESS)],
     depends=[str(path) for path in (*CSRC.glob("*.h"), *PARTS)],
     define_macros=[("_GNU_SOURCE", "1"), *STABLE_ABI],
     extra_compile_args=[

@@ -19,7 +19,7 @@
 /* What the types of the module are made from. */
 extern PyType_Spec sockd_cutter_spec, sockd_encoder_spec, sockd_calls_spec, sockd_exchange_spec;
 
-/* Add those of sockd/services/handlers/awaited.c, of which one makes the others.  0, or -1. */
+/* Add those of sockd/services/handlers, which know each other.  0, or -1. */
 int sockd_add_awaited(PyObject *module);
 
 /* An object belongs to one thread at a time.  Where a program forgets it, and there is

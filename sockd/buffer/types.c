@@ -11,8 +11,8 @@
 
 /* <cffi> from here to </cffi> the Python extension reads these declarations */
 
-/* Add the types FrameCutter, FrameEncoder, DatagramCalls, FrameExchange, LineSource, NextLine and LineWaiter to the module
- * sockd._sockbuf.  Returns 0, or -1. */
+/* Add the types FrameCutter, FrameEncoder, DatagramCalls, FrameExchange, LineSource, NextLine, LineWaiter and
+ * LineDelivery to the module sockd._sockbuf.  Returns 0, or -1. */
 int sockd_add_types(void);
 
 /* </cffi> */

@@ -127,6 +127,11 @@ class ConnectionTable:
         """The C table, for sockd.net.connection.transfer."""
         return self._set
 
+    @property
+    def address(self) -> int:
+        """The same, for the types of Python that are written in C."""
+        return int(ffi.cast("uintptr_t", self._set))
+
     def __len__(self) -> int:
         """Return how many connections are open or closing."""
         return self._counts[_CONNECTIONS] - self._counts[_CLOSED]

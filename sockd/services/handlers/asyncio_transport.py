@@ -15,7 +15,7 @@ from sockd.services.handlers.trace import TracedConnection
 from sockd.services.handlers.transport import Transport
 
 if TYPE_CHECKING:
-    from sockd.net.connection.events import FrameProtocol
+    from collections.abc import Callable
 
 
 class AsyncioTransport(Transport):
@@ -23,27 +23,13 @@ class AsyncioTransport(Transport):
 
     It cannot be a subclass: both have attributes in slots.  (And super() cannot be used, for it needs the name that
     isinstance() asks for.)
-
-    Attributes:
-        is_switched: set_protocol() was called.
     """
 
-    __slots__ = ("is_switched",)
+    __slots__ = ()
 
-    is_switched: bool
     kept = ("sockname", "sslcontext", "ssl_object", "cipher", "peercert", "compression")
     _start_tls_compatible = True
     _sendfile_compatible = constants._SendfileMode.FALLBACK
-
-    def start(self, receiver: FrameProtocol, protocol: object = None) -> None:
-        """Attach the receiver."""
-        self.is_switched = False
-        Transport.start(self, receiver, protocol)
-
-    def set_protocol(self, protocol: object) -> None:
-        """Speak to another protocol object from the next callback on."""
-        self.is_switched = True
-        Transport.set_protocol(self, protocol)
 
     @property  # type: ignore[misc]  # object's is writable
     def __class__(self) -> type:
@@ -67,10 +53,27 @@ class AsyncioTransport(Transport):
         return trsock.TransportSocket(value) if name == "socket" and isinstance(value, socket) else value
 
 
+class SessionTransport(AsyncioTransport):
+    """The same, of a coroutine.
+
+    Attributes:
+        switched: called with the connection's number when set_protocol() is.
+    """
+
+    __slots__ = ("switched",)
+
+    switched: Callable[[int], object]
+
+    def set_protocol(self, protocol: object) -> None:
+        """Speak to another protocol object from the next callback on."""
+        Transport.set_protocol(self, protocol)
+        self.switched(self.id)
+
+
 class TracedAsyncioTransport(TracedConnection, AsyncioTransport):
     """The same with --trace."""
 
     __slots__ = ()
 
 
-__all__ = ["AsyncioTransport", "TracedAsyncioTransport"]
+__all__ = ["AsyncioTransport", "SessionTransport", "TracedAsyncioTransport"]

@@ -13,13 +13,14 @@ import logging
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
+from sockd.buffer.core import LineDelivery
 from sockd.errors import is_close
 from sockd.log.failure import error_info, user_line, waiting_line
 from sockd.net.connection.codec import RawCodec
 from sockd.net.connection.events import ConnectionEvents
 from sockd.net.connection.info import log_end
 from sockd.services.handlers.adapters import ProtocolAdapter
-from sockd.services.handlers.asyncio_transport import AsyncioTransport
+from sockd.services.handlers.asyncio_transport import SessionTransport
 from sockd.services.handlers.stream_writer import CompletedDrain, StreamWriter
 from sockd.services.handlers.streams import LIMIT_BYTES, StreamReader
 from sockd.wire.close_reason import CloseReason
@@ -58,7 +59,7 @@ class CoroutineSession(asyncio.StreamReaderProtocol):
     _transport: object
     task: asyncio.Task[None]
 
-    def __init__(self, handler: CoroutineHandler, connection: AsyncioTransport) -> None:
+    def __init__(self, handler: CoroutineHandler, connection: SessionTransport) -> None:
         own_loop, loop = handler.loop, handler.loop.asyncio
         self.reader = StreamReader(handler.limit, loop, own_loop.is_over, handler.frame_timeout, self._too_late)
         super().__init__(self.reader, _connected, loop)
@@ -211,36 +212,38 @@ class CoroutineHandler(ConnectionEvents):
         self._raw = RawCodec(Raw(), connections)
         self._high_water = high_water
         self._set = connections
-        self._received = connections.received
         self._live: dict[int, CoroutineSession] = {}
+        self._readers: dict[int, StreamReader] = {}  # of those that speak to their reader still
+        delivery = LineDelivery()
+        delivery._use(connections.address, self._readers, self._to_another)
+        self.frames = delivery.frames  # type: ignore[assignment,method-assign]  # itself: a call of Python less for each line
         self._running: set[CoroutineSession] = set()
 
     def accepted(self, id: int) -> None:
         """Begin the coroutine; it runs in this turn."""
-        connection = AsyncioTransport(id, self._set, self._raw, self._high_water, self.loop, ProtocolAdapter)
+        connection = SessionTransport(id, self._set, self._raw, self._high_water, self.loop, ProtocolAdapter)
         connection.service, connection.handler = self.service, self.function
+        connection.switched = self._switched
         session = CoroutineSession(self, connection)
         self._live[id] = session
+        self._readers[id] = session.reader
         self._running.add(session)
         connection.start(session, session)
 
-    def frames(self, index: int, id: int, part: int, offset: int, size: int, count: int) -> None:
-        """Hand what has come to the reader."""
-        session = self._live[id]
-        if session.connection.is_switched:
-            session.connection.deliver(offset, size, count)
-        elif offset >= 0:
-            session.reader.feed(self._received[offset : offset + size])  # block() without its call, for each line
-        else:
-            session.reader.feed(self._set.block(offset, size))
+    def _switched(self, id: int) -> None:
+        """Note that a connection speaks to another protocol from now on."""
+        self._readers.pop(id, None)
+
+    def _to_another(self, _index: int, id: int, _part: int, offset: int, size: int, count: int) -> None:
+        """Hand what has come to the protocol that was set."""
+        self._live[id].connection.deliver(offset, size, count)
 
     def ended(self, id: int) -> None:
         """Tell of the end of file; of a line that may have been cut off nothing is read."""
-        session = self._live[id]
-        if session.connection.is_switched:
-            session.connection.end()
+        if (reader := self._readers.get(id)) is not None:
+            reader.feed_eof(is_cut=self._set.tls.is_cut(id))
         else:
-            session.reader.feed_eof(is_cut=self._set.tls.is_cut(id))
+            self._live[id].connection.end()
 
     def pause(self, id: int) -> None:
         """Pass on."""
@@ -258,6 +261,7 @@ class CoroutineHandler(ConnectionEvents):
     def closed(self, id: int, reason: CloseReason) -> None:
         """Log the close and notify the session, whose coroutine may continue for a while."""
         session = self._live.pop(id, None)  # none where it was not even made
+        self._readers.pop(id, None)
         try:
             log_end(self.service, self._set, id, reason)
         finally:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What is between a line and the coroutine that waits for it: the types of awaited.c, on a loop of asyncio's own.
+"""What is between a line and the coroutine that waits for it: the types of awaited.h, on a loop of asyncio's own.
 
 asyncio's tasks - those of C, those of Python, and eager ones - get the line, a cancellation, a loss; nothing is kept.
 """

@@ -1,267 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * awaited - the types LineSource, NextLine and LineWaiter: a coroutine waits for a line, and is woken with it
+ * next_line - the types LineSource and NextLine: lines that have come, and the next of them, awaited
  *
  * DESCRIPTION
- *   What happens for each line of a coroutine service where nothing is special, without a frame of Python but those of the
- *   handler: a line has come whole, somebody waits for it, and it is short enough.  Everything else is left to the
- *   methods of sockd.services.handlers.streams.StreamReader, of which LineSource is a base.
- *
- *   NextLine is what its __anext__() returns and its readline() awaits, and passes for a coroutine.  It looks at the lines when it is
- *   awaited, not before: one that nobody awaits has no effect.
- *
- *   LineWaiter is the future that NextLine gives to its task, and also the handle by which the loop wakes the task: so
- *   that a wait makes one object, and a wake-up one entry among the callbacks of the turn.  What a task asks of a future
- *   that is not asyncio's own is what asyncio.isfuture() describes; of a handle, a loop asks _cancelled and _run().
+ *   NextLine is what a reader's __anext__() returns and its readline() awaits, and passes for a coroutine.  It looks at the
+ *   lines when it is awaited, not before: one that nobody awaits has no effect.
  */
-#include "python.h"
-
-#include <structmember.h>
-
-#include <stddef.h>
-
-static PyTypeObject *next_line_type, *line_waiter_type; /* one module in a process: cffi's */
-
-static PyObject *import_from(const char *module, const char *name)
-{
-    PyObject *found = PyImport_ImportModule(module);
-    PyObject *made = found == NULL ? NULL : PyObject_GetAttrString(found, name);
-    Py_XDECREF(found);
-    return made;
-}
-
-/* An object with the collector's head, of which all references are NULL. */
-static PyObject *allocate(PyTypeObject *type)
-{
-    allocfunc make = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
-    return make(type, 0);
-}
-
-/* ---- LineWaiter */
-
-enum waiter_state { WAITER_WAITS, WAITER_DONE, WAITER_CANCELLED };
-
-typedef struct sockd_line_waiter {
-    PyObject_HEAD
-    PyObject *loop, *call_soon; /* what appends to the callbacks of its turn */
-    PyObject *callback, *context; /* of the task */
-    PyObject *error;
-    enum waiter_state state;
-    char is_blocking;
-} sockd_line_waiter;
-
-static int waiter_traverse(PyObject *object, visitproc visit, void *arg)
-{
-    sockd_line_waiter *self = (sockd_line_waiter *)object;
-    Py_VISIT(Py_TYPE(object));
-    Py_VISIT(self->loop);
-    Py_VISIT(self->call_soon);
-    Py_VISIT(self->callback);
-    Py_VISIT(self->context);
-    Py_VISIT(self->error);
-    return 0;
-}
-
-static int waiter_clear(PyObject *object)
-{
-    sockd_line_waiter *self = (sockd_line_waiter *)object;
-    Py_CLEAR(self->loop);
-    Py_CLEAR(self->call_soon);
-    Py_CLEAR(self->callback);
-    Py_CLEAR(self->context);
-    Py_CLEAR(self->error);
-    return 0;
-}
-
-static void waiter_dealloc(PyObject *object)
-{
-    PyObject_GC_UnTrack(object);
-    waiter_clear(object);
-    sockd_free(object);
-}
-
-/* Have the task woken, if it waits by now.  0, or -1. */
-static int waiter_end(sockd_line_waiter *self, enum waiter_state state)
-{
-    self->state = state;
-    if (self->callback == NULL)
-        return 0;
-    PyObject *listed = PyObject_CallFunctionObjArgs(self->call_soon, (PyObject *)self, NULL);
-    Py_XDECREF(listed);
-    return listed == NULL ? -1 : 0;
-}
-
-static PyObject *waiter_invalid(const char *message)
-{
-    PyObject *error = import_from("asyncio", "InvalidStateError");
-    if (error != NULL)
-        PyErr_SetString(error, message);
-    Py_XDECREF(error);
-    return NULL;
-}
-
-static PyObject *waiter_set_result(PyObject *object, PyObject *Py_UNUSED(result))
-{
-    sockd_line_waiter *self = (sockd_line_waiter *)object;
-    if (self->state != WAITER_WAITS)
-        return waiter_invalid("invalid state");
-    return waiter_end(self, WAITER_DONE) < 0 ? NULL : Py_NewRef(Py_None);
-}
-
-static PyObject *waiter_set_exception(PyObject *object, PyObject *error)
-{
-    sockd_line_waiter *self = (sockd_line_waiter *)object;
-    if (self->state != WAITER_WAITS)
-        return waiter_invalid("invalid state");
-    self->error = PyType_Check(error) ? PyObject_CallNoArgs(error) : Py_NewRef(error);
-    if (self->error != NULL && !PyExceptionInstance_Check(self->error)) {
-        PyErr_SetString(PyExc_TypeError, "not an exception");
-        Py_CLEAR(self->error);
-    }
-    if (self->error == NULL)
-        return NULL;
-    return waiter_end(self, WAITER_DONE) < 0 ? NULL : Py_NewRef(Py_None);
-}
-
-/* cancel(msg=None) */
-static PyObject *waiter_cancel(PyObject *object, PyObject *const *args, Py_ssize_t nargs, PyObject *names)
-{
-    sockd_line_waiter *self = (sockd_line_waiter *)object;
-    if (self->state != WAITER_WAITS)
-        return Py_NewRef(Py_False);
-    PyObject *message = nargs == 1 || (names != NULL && PyTuple_Size(names) == 1) ? args[0] : Py_None;
-    PyObject *type = import_from("asyncio", "CancelledError");
-    if (type == NULL)
-        return NULL;
-    self->error = PyObject_CallFunctionObjArgs(type, message != Py_None ? message : NULL, NULL);
-    Py_DECREF(type);
-    if (self->error == NULL || waiter_end(self, WAITER_CANCELLED) < 0)
-        return NULL;
-    return Py_NewRef(Py_True);
-}
-
-static PyObject *waiter_done(PyObject *object, PyObject *Py_UNUSED(none))
-{
-    return PyBool_FromLong(((sockd_line_waiter *)object)->state != WAITER_WAITS);
-}
-
-static PyObject *waiter_cancelled(PyObject *object, PyObject *Py_UNUSED(none))
-{
-    return PyBool_FromLong(((sockd_line_waiter *)object)->state == WAITER_CANCELLED);
-}
-
-static PyObject *waiter_result(PyObject *object, PyObject *Py_UNUSED(none))
-{
-    sockd_line_waiter *self = (sockd_line_waiter *)object;
-    if (self->state == WAITER_WAITS)
-        return waiter_invalid("Result is not set.");
-    if (self->error == NULL)
-        return Py_NewRef(Py_None);
-    PyErr_SetObject((PyObject *)Py_TYPE(self->error), self->error);
-    return NULL;
-}
-
-static PyObject *waiter_get_loop(PyObject *object, PyObject *Py_UNUSED(none))
-{
-    return Py_NewRef(((sockd_line_waiter *)object)->loop);
-}
-
-/* add_done_callback(function, *, context): of the one task that waits. */
-static PyObject *waiter_add(PyObject *object, PyObject *const *args, Py_ssize_t nargs, PyObject *names)
-{
-    sockd_line_waiter *self = (sockd_line_waiter *)object;
-    if (nargs != 1 || names == NULL || PyTuple_Size(names) != 1 || self->callback != NULL) {
-        PyErr_SetString(PyExc_RuntimeError, "one task waits for a line, in its context");
-        return NULL;
-    }
-    self->callback = Py_NewRef(args[0]);
-    self->context = Py_NewRef(args[1]);
-    if (self->state != WAITER_WAITS && waiter_end(self, self->state) < 0)
-        return NULL;
-    return Py_NewRef(Py_None);
-}
-
-/* Wake the task: as asyncio.Handle. */
-static PyObject *waiter_run(PyObject *object, PyObject *Py_UNUSED(none))
-{
-    static PyObject *run;
-    sockd_line_waiter *self = (sockd_line_waiter *)object;
-    PyObject *callback = self->callback, *context = self->context, *made = NULL;
-    if (callback == NULL)
-        return Py_NewRef(Py_None);
-    self->callback = self->context = NULL;
-    if (run != NULL || (run = PyUnicode_InternFromString("run")) != NULL)
-        made = PyObject_CallMethodObjArgs(context, run, callback, object, NULL);
-    if (made == NULL && !PyErr_ExceptionMatches(PyExc_SystemExit) && !PyErr_ExceptionMatches(PyExc_KeyboardInterrupt)) {
-        PyErr_WriteUnraisable(callback); /* a task has put everything else into its result */
-        made = Py_NewRef(Py_None);
-    }
-    Py_DECREF(callback);
-    Py_DECREF(context);
-    return made;
-}
-
-static PyObject *waiter_is_handle_cancelled(PyObject *Py_UNUSED(object), void *Py_UNUSED(closure))
-{
-    return Py_NewRef(Py_False);
-}
-
-static PyMethodDef waiter_methods[] = {
-    {"_run", waiter_run, METH_NOARGS, "Wake the task."},
-    {"add_done_callback", (PyCFunction)(void (*)(void))waiter_add, METH_FASTCALL | METH_KEYWORDS,
-     "Call back, once: add_done_callback(function, *, context)."},
-    {"cancel", (PyCFunction)(void (*)(void))waiter_cancel, METH_FASTCALL | METH_KEYWORDS,
-     "Have the task get a CancelledError: cancel(msg=None). Return whether it was waiting."},
-    {"cancelled", waiter_cancelled, METH_NOARGS, "Return whether cancel() was called in time."},
-    {"done", waiter_done, METH_NOARGS, "Return whether nothing is waited for any more."},
-    {"get_loop", waiter_get_loop, METH_NOARGS, "Return the loop of the task."},
-    {"result", waiter_result, METH_NOARGS, "Return None, or raise what set_exception() or cancel() has set."},
-    {"set_exception", waiter_set_exception, METH_O, "Have the task get this exception."},
-    {"set_result", waiter_set_result, METH_O, "Wake the task, which looks itself."},
-    {NULL, NULL, 0, NULL},
-};
-
-static PyMemberDef waiter_members[] = {
-    {"_asyncio_future_blocking", T_BOOL, offsetof(sockd_line_waiter, is_blocking), 0, NULL},
-    {"_callback", T_OBJECT, offsetof(sockd_line_waiter, callback), READONLY, NULL}, /* for asyncio's debug mode */
-    {NULL, 0, 0, 0, NULL},
-};
-
-static PyGetSetDef waiter_getset[] = {
-    {"_cancelled", waiter_is_handle_cancelled, NULL, NULL, NULL},
-    {NULL, NULL, NULL, NULL, NULL},
-};
-
-static PyType_Slot waiter_slots[] = {
-    {Py_tp_doc, "The future of a coroutine that waits for a line, and the handle that wakes it."},
-    {Py_tp_methods, waiter_methods},
-    {Py_tp_members, waiter_members},
-    {Py_tp_getset, waiter_getset},
-    {Py_tp_traverse, (void *)waiter_traverse},
-    {Py_tp_clear, (void *)waiter_clear},
-    {Py_tp_dealloc, (void *)waiter_dealloc},
-    {0, NULL},
-};
-
-static PyType_Spec waiter_spec = {
-    .name = "sockd._sockbuf.LineWaiter",
-    .basicsize = sizeof(sockd_line_waiter),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION,
-    .slots = waiter_slots,
-};
+#include "awaited.h"
 
 /* ---- LineSource */
-
-typedef struct sockd_line_source {
-    PyObject_HEAD
-    PyObject *loop, *call_soon;
-    PyObject *lines, *push, *pop; /* a deque, its append() and popleft() */
-    PyObject *buffer;             /* a bytearray: what is not cut into lines yet */
-    PyObject *waiter;             /* whoever waits, for a line or for something else; NULL or None: nobody does */
-    Py_ssize_t limit;             /* of a line without its ending */
-    int left;                     /* so many lines may be read before the clock is */
-    char is_open, is_by_line, is_paused, has_overrun;
-} sockd_line_source;
 
 static int source_traverse(PyObject *object, visitproc visit, void *arg)
 {
@@ -311,11 +58,11 @@ static int is_line(PyObject *block, Py_ssize_t limit)
     return end != NULL && (size_t)(end - bytes.data) == bytes.size - 1 && (Py_ssize_t)bytes.size - 1 <= limit;
 }
 
-static PyObject *source_feed(PyObject *object, PyObject *block)
+PyObject *sockd_source_feed(PyObject *object, PyObject *block)
 {
     sockd_line_source *self = (sockd_line_source *)object;
     PyObject *waiter = self->waiter;
-    if (waiter == NULL || Py_TYPE(waiter) != line_waiter_type || !self->is_by_line || !has_no_bytes(self)
+    if (waiter == NULL || Py_TYPE(waiter) != sockd_line_waiter_type || !self->is_by_line || !has_no_bytes(self)
         || !is_line(block, self->limit))
         return PyObject_CallMethod(object, "_feed", "O", block);
     PyObject *listed = PyObject_CallFunctionObjArgs(self->push, block, NULL); /* and not counted: it is read first */
@@ -325,7 +72,7 @@ static PyObject *source_feed(PyObject *object, PyObject *block)
     self->waiter = NULL;
     int code = 0;
     if (((sockd_line_waiter *)waiter)->state == WAITER_WAITS) /* it was not cancelled */
-        code = waiter_end((sockd_line_waiter *)waiter, WAITER_DONE);
+        code = sockd_waiter_end((sockd_line_waiter *)waiter, WAITER_DONE);
     Py_DECREF(waiter);
     return code < 0 ? NULL : Py_NewRef(Py_None);
 }
@@ -369,7 +116,7 @@ static void next_dealloc(PyObject *object)
 
 static PyObject *next_of(PyObject *source, int is_iteration)
 {
-    sockd_next_line *made = (sockd_next_line *)allocate(next_line_type);
+    sockd_next_line *made = (sockd_next_line *)sockd_allocate(sockd_next_line_type);
     if (made == NULL)
         return NULL;
     made->source = (sockd_line_source *)Py_NewRef(source);
@@ -407,7 +154,7 @@ static int may_wait(const sockd_line_source *source)
 
 static PyObject *begin_to_wait(sockd_line_source *source)
 {
-    sockd_line_waiter *waiter = (sockd_line_waiter *)allocate(line_waiter_type);
+    sockd_line_waiter *waiter = (sockd_line_waiter *)sockd_allocate(sockd_line_waiter_type);
     if (waiter == NULL)
         return NULL;
     waiter->loop = Py_NewRef(source->loop);
@@ -553,7 +300,7 @@ static PyType_Slot next_slots[] = {
     {0, NULL},
 };
 
-static PyType_Spec next_spec = {
+PyType_Spec sockd_next_line_spec = {
     .name = "sockd._sockbuf.NextLine",
     .basicsize = sizeof(sockd_next_line),
     .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION,
@@ -585,7 +332,7 @@ static PyObject *source_use(PyObject *object, PyObject *args)
 }
 
 static PyMethodDef source_methods[] = {
-    {"feed", source_feed, METH_O, "Take what has come."},
+    {"feed", sockd_source_feed, METH_O, "Take what has come."},
     {"_line", source_line, METH_NOARGS, "Return what gives the next line when it is awaited, b\"\" at the end of file."},
     {"_use", source_use, METH_VARARGS, "Set the queue of lines, and what appends to the callbacks of the loop's turn."},
     {NULL, NULL, 0, NULL},
@@ -616,22 +363,9 @@ static PyType_Slot source_slots[] = {
     {0, NULL},
 };
 
-static PyType_Spec source_spec = {
+PyType_Spec sockd_line_source_spec = {
     .name = "sockd._sockbuf.LineSource",
     .basicsize = sizeof(sockd_line_source),
     .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
     .slots = source_slots,
 };
-
-int sockd_add_awaited(PyObject *module)
-{
-    next_line_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &next_spec, NULL);
-    line_waiter_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &waiter_spec, NULL);
-    PyObject *source_type = PyType_FromModuleAndSpec(module, &source_spec, NULL);
-    int is_added = next_line_type != NULL && line_waiter_type != NULL && source_type != NULL
-                && PyModule_AddObjectRef(module, "NextLine", (PyObject *)next_line_type) == 0
-                && PyModule_AddObjectRef(module, "LineWaiter", (PyObject *)line_waiter_type) == 0
-                && PyModule_AddObjectRef(module, "LineSource", source_type) == 0;
-    Py_XDECREF(source_type);
-    return is_added ? 0 : -1;
-}

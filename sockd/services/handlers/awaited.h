@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * awaited - what the types LineWaiter, LineSource, NextLine and LineDelivery have in common
+ *
+ *   What happens for each line of a coroutine service where nothing is special, without a frame of Python but those of
+ *   the handler: a line has come whole, somebody waits for it, and it is short enough.  Everything else is left to the
+ *   methods of sockd.services.handlers.streams.StreamReader, of which LineSource is a base.
+ */
+#ifndef SOCKD_AWAITED_H
+#define SOCKD_AWAITED_H
+
+#include "python.h"
+
+#include <structmember.h>
+
+#include <stddef.h>
+
+enum waiter_state { WAITER_WAITS, WAITER_DONE, WAITER_CANCELLED };
+
+typedef struct sockd_line_waiter {
+    PyObject_HEAD
+    PyObject *loop, *call_soon; /* what appends to the callbacks of its turn */
+    PyObject *callback, *context; /* of the task */
+    PyObject *error;
+    enum waiter_state state;
+    char is_blocking;
+} sockd_line_waiter;
+
+typedef struct sockd_line_source {
+    PyObject_HEAD
+    PyObject *loop, *call_soon;
+    PyObject *lines, *push, *pop; /* a deque, its append() and popleft() */
+    PyObject *buffer;             /* a bytearray: what is not cut into lines yet */
+    PyObject *waiter;             /* whoever waits, for a line or for something else; NULL or None: nobody does */
+    Py_ssize_t limit;             /* of a line without its ending */
+    int left;                     /* so many lines may be read before the clock is */
+    char is_open, is_by_line, is_paused, has_overrun;
+} sockd_line_source;
+
+/* One module in a process: cffi's. */
+extern PyTypeObject *sockd_next_line_type, *sockd_line_waiter_type;
+
+extern PyType_Spec sockd_line_waiter_spec, sockd_line_source_spec, sockd_next_line_spec, sockd_line_delivery_spec;
+
+/* A new object of a type with the collector's head; all references in it are NULL. */
+static inline PyObject *sockd_allocate(PyTypeObject *type)
+{
+    allocfunc make = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
+    return make(type, 0);
+}
+
+/* Have the task woken, if it waits by now.  0, or -1: an exception. */
+int sockd_waiter_end(sockd_line_waiter *self, enum waiter_state state);
+
+/* Take what has come: the method LineSource.feed(). */
+PyObject *sockd_source_feed(PyObject *source, PyObject *block);
+
+#endif
