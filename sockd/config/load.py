@@ -82,8 +82,8 @@ def load(
     name = os.fspath(path)
     try:
         data = trusted.read(name, name, MAX_FILE_BYTES + 1, opener or os.open)
-    except PermissionFault:
-        raise
+    except PermissionFault as error:
+        raise PermissionFault(f"{error}; it was read as uid {os.geteuid()}, which needs read access") from None
     except SockdError as error:
         raise ConfigurationError(str(error)) from None
     if len(data) > MAX_FILE_BYTES:

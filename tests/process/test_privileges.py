@@ -16,6 +16,7 @@ import threading
 
 import pytest
 from background import status_of
+from controlling import Sockctl
 from watching import _until
 
 from sockd.errors import ConfigurationError, PermissionFault, SystemFault
@@ -195,6 +196,17 @@ def test_root_that_was_told_to_serve_does(background):
     one = background(daemon='user = "root"')
     assert one.ask(b"a") == b"A\n"
     assert one.logged("serving as root; set [daemon] user to switch to another user")
+
+
+def test_a_configuration_that_the_daemons_user_cannot_read(background, tmp_path, open_path):
+    """Seen to fail: `sockd.toml: Permission denied (EACCES)` alone, where root had just read it."""
+    one = background(daemon=f'user = "nobody"\ncontrol = "{tmp_path}/control.sock"')
+    one.log.with_name("sockd.toml").chmod(0o600)
+    refused = Sockctl(tmp_path).run("reload")
+    assert refused.returncode == 77
+    assert f"EACCES); it was read as uid {NOBODY.pw_uid}, which needs read access" in refused.stderr
+    one.log.with_name("sockd.toml").chmod(0o644)
+    assert Sockctl(tmp_path).run("reload").returncode == 0
 
 
 LISTEN = '[[listen]]\naddress = "tcp://127.0.0.1:0"\nservice = "upper"\n'

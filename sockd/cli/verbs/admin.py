@@ -311,7 +311,7 @@ def _exchange(
         remedy = "a second TERM or INT ends it in a second, and logs where it hangs"
         raise TemporaryFault(f"{text}; {remedy}") from None
     except PermissionError as error:
-        remedy = "root and the user that the daemon runs as may use it: try sudo, or sudo -u USER"
+        remedy = "root and the user that started the daemon may use it: try sudo, or sudo -u USER"
         raise PermissionFault(f"{fault(error, path)}; {remedy}") from None
     except OSError as error:
         remedy = 'is it running, with [daemon] control = "..."? use --control for another socket'

@@ -81,5 +81,5 @@ def test_who_may_is_said(monkeypatch):
     monkeypatch.setattr(socket.socket, "connect", refuse)
     with pytest.raises(PermissionFault) as refused:
         ask("/run/sockd/control.sock", ControlRequest("status"))
-    assert "root and the user that the daemon runs as may use it" in str(refused.value)
+    assert "root and the user that started the daemon may use it" in str(refused.value)
     assert "is it running" not in str(refused.value)
