@@ -131,7 +131,7 @@ def test_a_service_with_its_hooks_and_limits():
 
 
 def test_what_is_no_handler():
-    with pytest.raises(HandlerError, match="cannot be called with a line"):
+    with pytest.raises(HandlerError, match=r"cannot be called with a line.*; write f\(line\) or f\(line, conn"):
         testing.connect(lambda one, two, three: None)
     with pytest.raises(HandlerError, match="no module"):
         testing.connect("nowhere_at_all:greet")

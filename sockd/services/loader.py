@@ -295,7 +295,8 @@ def wants_connection(function: object, text: str) -> bool:
         except TypeError:
             continue
         return wants
-    raise HandlerError(f"{text}{signature} cannot be called with a line, nor with a line and its connection")
+    problem = "cannot be called with a line, nor with a line and its connection"
+    raise HandlerError(f"{text}{signature} {problem}; write f(line) or f(line, connection)")
 
 
 __all__ = [

@@ -413,6 +413,10 @@ def test_a_new_certificate_under_load(daemon, client, certificates, tmp_path):
             "listen[0].tls.certificate: /nonexistent/c.pem: No such file or directory",
         ),
         ('certificate = "OWN"', "contains no certificate and key (PEM); write key ="),
+        (
+            'certificate = "OWNKEY", key = "OWN"',
+            "OWNKEY: it contains no certificate, or OWN no private key (PEM); is each in the place of the other?",
+        ),
         ('certificate = "OWN", key = "OTHERKEY"', "the key in OTHERKEY belongs to another certificate"),
         (
             'certificate = "OWN", key = "OWNKEY", client_ca = "OWNKEY"',

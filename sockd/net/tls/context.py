@@ -180,7 +180,8 @@ def _why(error: ssl.SSLError, private: str | None) -> str:
         return f"the key in {private or 'it'} belongs to another certificate"
     if private is None:
         return 'contains no certificate and key (PEM); write key = "/path" if the key is in a separate file'
-    return f"it and {private} are not a certificate and a key (PEM): {error.reason or error}"
+    reason = f" ({error.reason})" if error.reason else ""
+    return f"it contains no certificate, or {private} no private key (PEM){reason}; is each in the place of the other?"
 
 
 def _valid_until(path: str, context: ssl.SSLContext) -> str:
