@@ -10,7 +10,7 @@ from sockd.buffer.encoder import PayloadEncoder
 from sockd.buffer.errors import PayloadError
 from sockd.config.substitute import hidden
 from sockd.daemon.programs import identified
-from sockd.errors import AddressError, ConfigurationError, HandlerError, under_key
+from sockd.errors import ConfigurationError, HandlerError, under_key
 from sockd.files.texts import read_texts
 from sockd.lazy import lazily, load
 from sockd.net.listen.delivery import ClientTexts
@@ -177,10 +177,7 @@ def _check_opened(opened: ServerSocket, address: Address, plan: ListenerPlan) ->
 def _check_passed(opened: ServerSocket, written: Address, plan: ListenerPlan) -> None:
     """Hold a passed socket against the rules of a configured one: only now it is known what it is."""
     text = str(opened.endpoint)
-    try:
-        address = Address.parse(text)
-    except AddressError:  # such as a Unix socket without a name
-        address = Address(cast("Scheme", text.partition(":")[0]))
+    address = Address(cast("Scheme", text.partition(":")[0]))  # the rules ask for no more of it
     settings = replace(plan.settings, address=address, addresses=())
     waits = plan.service.kind.shares_socket
     for problem in check_listen.check_kinds(("listen", plan.index), settings, waits=waits):
