@@ -258,7 +258,8 @@ TEXTS = {
         '`multiplexer = "select"` allows only `connections` instead of `max_connections`. Set `multiplexer = "auto"`.'
     ),
     "serving as root; set [daemon] user to switch to another user": (
-        "The daemon keeps root while serving. Set `user` in `[daemon]`."
+        'The daemon keeps root while serving. Set `user` in `[daemon]`. None needed where `user = "root"` is meant, '
+        "as for programs that run as other users."
     ),
     "listening socket shut down by another process, no longer listening": (
         "Another process that shares the listening socket shut it down, so it is closed here. Find that process, then"

@@ -160,7 +160,7 @@ complete -c sockctl -n '__fish_seen_subcommand_from events' -l json -d 'print th
 complete -c sockctl -n '__fish_seen_subcommand_from events' -l timeout -x -d 'time limit for the reply (10s)'
 complete -c sockctl -n '__fish_seen_subcommand_from events' -l count -x -d 'end after this number of lines (until Ctrl-C)'
 complete -c sockctl -n '__fish_seen_subcommand_from events' -l last -x -d 'begin with this number of past events (100 at most)'
-complete -c sockctl -n __fish_use_subcommand -a top -d 'show a live view of listeners, services and the busiest connections (needs sockd[top])'
+complete -c sockctl -n __fish_use_subcommand -a top -d 'show a live view of listeners, services and the busiest connections (needs the package rich)'
 complete -c sockctl -n '__fish_seen_subcommand_from top' -s h -l help -d 'show this help message and exit'
 complete -c sockctl -n '__fish_seen_subcommand_from top' -l control -x -d 'the daemon\'s control socket (default: from the configuration, else /run/sockd/control.sock)'
 complete -c sockctl -n '__fish_seen_subcommand_from top' -l interval -x -d 'refresh interval (2s)'

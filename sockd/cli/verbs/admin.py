@@ -73,7 +73,7 @@ MAX_ANSWER_BYTES = 256 << 20
 WAIT_STEP_SECONDS = 0.02
 SHORTEST_INTERVAL_SECONDS = 0.1
 LONGEST_INTERVAL_SECONDS = 3600
-TOP = ControlVerb("show a live view of listeners, services and the busiest connections (needs sockd[top])")
+TOP = ControlVerb("show a live view of listeners, services and the busiest connections (needs the package rich)")
 """In sockctl alone: it requests the status repeatedly."""
 VERBS: dict[str, ControlVerb] = {**DAEMON_VERBS, "top": TOP}
 
