@@ -57,6 +57,11 @@ class AbsentListener:
     why: str = ""
     port: int = 0
 
+    @property
+    def number(self) -> int:
+        """Its number among listeners of its service with an equal address, which has port 0."""
+        return self.plan.find_number(self.address)
+
 
 class AbsentListeners:
     """All of them.
@@ -118,10 +123,11 @@ class AbsentListeners:
         self._serving.absent.append(one)
         self._keep((served,))  # else the manager listens on, and the address is in use
 
-    def port_before(self, address: Address, service: str) -> int:
+    def port_before(self, address: Address, plan: ListenerPlan) -> int:
         """Return the port that a drained listener with this address, which has port 0, had; 0: there is none."""
-        drained = (one for one in self._serving.absent if not one.why and one.plan.settings.service == service)
-        return next((one.port for one in drained if one.address == address and address.port == 0), 0)
+        wanted = address, plan.settings.service, plan.find_number(address)
+        drained = (one for one in self._serving.absent if not one.why and address.port == 0)
+        return next((one.port for one in drained if (one.address, one.plan.settings.service, one.number) == wanted), 0)
 
     def can_bind(self, served: ActiveListener) -> bool:
         """Tell whether a listener could be bound again: not one that was passed, nor a path outside chroot(2)."""
@@ -238,7 +244,7 @@ class AbsentListeners:
             try:
                 strict, shares = replace(one.plan.settings, optional=False), one.plan.service.kind.shares_socket
                 for sock in self._passed.open(
-                    one.address, strict, blocks=shares, beside=beside, only=one.endpoint, port=port
+                    one.address, strict, blocks=shares, beside=beside, only=one.endpoint, port=port, number=one.number
                 ):
                     undo.callback(sock.close)
                     check_opened(sock, one.address, one.plan)

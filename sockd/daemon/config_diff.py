@@ -36,11 +36,12 @@ BEFORE_BIND = (
 
 @dataclass(frozen=True)
 class BoundAddress:
-    """An address of the running configuration, and its sockets."""
+    """An address of the running configuration, its sockets, and its number among equal ones of its service."""
 
     address: Address
     service: str
     served: tuple[ActiveListener, ...]
+    number: int = 0
 
 
 @dataclass(frozen=True)

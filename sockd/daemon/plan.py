@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import socket
+from collections import Counter
+from itertools import islice
 from typing import TYPE_CHECKING, cast
 
 from sockd.buffer.encoder import PayloadEncoder
@@ -14,6 +16,7 @@ from sockd.errors import ConfigurationError, HandlerError, under_key
 from sockd.files.texts import read_texts
 from sockd.lazy import lazily, load
 from sockd.net.listen.delivery import ClientTexts
+from sockd.process.inherited_sockets import has_any_port, stored_name
 from sockd.services import handlers_path, resolve
 from sockd.services.handlers.packets import check_packets
 from sockd.settings.address import Address
@@ -22,6 +25,8 @@ from sockd.values import dataclass, replace
 from sockd.wire.framing import Line, Packet, Raw, Record
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from sockd.config import check_listen
     from sockd.net.listen import path_access, source_filter
     from sockd.net.listen.bind import ServerSocket
@@ -46,7 +51,12 @@ __all__ = ["ListenerPlan", "check_opened", "plan"]
 
 @dataclass(frozen=True)
 class ListenerPlan:
-    """One [[listen]], resolved: its addresses and its service; `index` is its number in the configuration."""
+    """One [[listen]], resolved: its addresses and its service.
+
+    Attributes:
+        index: its number in the configuration.
+        numbers: of each address among those of the service that are equal because they have port 0.
+    """
 
     settings: ListenSettings
     addresses: tuple[Address, ...]
@@ -54,6 +64,7 @@ class ListenerPlan:
     tls: TlsContext | None = None
     texts: ClientTexts = ClientTexts()
     index: int = 0
+    numbers: tuple[int, ...] = ()
 
     @property
     def begins_with_tls(self) -> bool:
@@ -62,7 +73,18 @@ class ListenerPlan:
 
     def find_key(self, address: Address) -> KeyPath:
         """Return the key of one of its addresses."""
-        return address_key(self.index, self.settings, self.addresses.index(address))
+        return address_key(self.index, self.settings, self._find(address))
+
+    def find_number(self, address: Address) -> int:
+        """Return the number of one of its addresses among equal ones."""
+        return self.numbers[self._find(address)]
+
+    def find_name(self, address: Address) -> str:
+        """Return the name of the socket of one of its addresses, for another process."""
+        return stored_name(address, self.settings.service, self.find_number(address))
+
+    def _find(self, address: Address) -> int:
+        return next(at for at, one in enumerate(self.addresses) if one is address)
 
 
 def plan(settings: Settings) -> list[ListenerPlan]:
@@ -87,8 +109,20 @@ def _plan(settings: Settings) -> list[ListenerPlan]:
         if listen.service not in specs:
             specs[listen.service] = identified(resolve.resolve(listen.service, settings.service), settings.daemon)
         with under_key("listen", index):
-            plans.append(_plan_listener(index, listen, specs[listen.service], settings.daemon))
-    return plans
+            one = _plan_listener(index, listen, specs[listen.service], settings.daemon)
+        plans.append(one)
+    numbers = iter(number_equal([(address, one.settings.service) for one in plans for address in one.addresses]))
+    return [replace(one, numbers=tuple(islice(numbers, len(one.addresses)))) for one in plans]
+
+
+def number_equal(wanted: Iterable[tuple[Address, str]]) -> list[int]:
+    """Number the addresses that are equal for one service, because they have port 0; all others have 0."""
+    seen: Counter[tuple[Address, str]] = Counter()
+    numbers = []
+    for one in wanted:
+        numbers.append(seen[one])
+        seen[one] += has_any_port(one[0])
+    return numbers
 
 
 def _plan_listener(index: int, listen: ListenSettings, spec: ServiceSpec, daemon: DaemonSettings) -> ListenerPlan:

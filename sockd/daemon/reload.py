@@ -27,7 +27,7 @@ from sockd.daemon.config_diff import (
     why_not_switched,
 )
 from sockd.daemon.drain import Drain
-from sockd.daemon.plan import check_opened, listen_addresses, plan
+from sockd.daemon.plan import check_opened, listen_addresses, number_equal, plan
 from sockd.errors import EX_OSERR, ConfigurationError, SockdError, SystemFault, TemporaryFault
 from sockd.net.listen.bind import bind_problem
 from sockd.process.inherited_sockets import LeftOut
@@ -131,14 +131,18 @@ class Reload:
         )
 
     def _match(self, wanted: Sequence[tuple[Address, str]]) -> list[BoundAddress | None]:
-        """Find for each wanted address the bound one; of several with port 0, one with the same service."""
+        """Find for each wanted address the bound one; of several with port 0, one with the same service, and the same
+        number among those of the service.
+        """
         left = list(self._stands())
         found: list[BoundAddress | None] = [None] * len(wanted)
-        for is_same_service in (True, False):
+        numbers = number_equal(wanted)
+        for is_same_number, is_same_service in ((True, True), (False, True), (False, False)):
             for index, (address, service) in enumerate(wanted):
                 if found[index] is None:
                     fits = (one for one in left if one.address == address)
-                    stand = next((one for one in fits if not is_same_service or one.service == service), None)
+                    fits = (one for one in fits if not is_same_service or one.service == service)
+                    stand = next((one for one in fits if not is_same_number or one.number == numbers[index]), None)
                     if stand is not None:
                         left.remove(stand)
                         found[index] = stand
@@ -149,7 +153,8 @@ class Reload:
         for served in self._serving.listeners:
             rows.setdefault(id(served.address), []).append(served)  # each that was written is an object of its own
         for row in rows.values():
-            yield BoundAddress(row[0].address, row[0].plan.service.name, tuple(row))
+            plan, address = row[0].plan, row[0].address
+            yield BoundAddress(address, plan.service.name, tuple(row), plan.find_number(address))
 
     def _not_in(self, stands: Sequence[BoundAddress | None]) -> list[ActiveListener]:
         kept = {id(served) for stand in stands if stand is not None for served in stand.served}
@@ -293,7 +298,8 @@ class Reload:
                 if not problem or served.listening.passed:
                     continue
                 try:
-                    (renewed[served],) = self._passed.open(address, replace(one.settings, optional=False))
+                    strict = replace(one.settings, optional=False)
+                    (renewed[served],) = self._passed.open(address, strict, number=one.find_number(address))
                 except SockdError as error:
                     event = {"address": str(served), "why": problem, "error": str(error)}
                     logger.error("path of a Unix socket lost, cannot bind it again", extra={"event": event})
@@ -334,14 +340,15 @@ class Reload:
     def _bind(self, address: Address, one: ListenerPlan, beside: Sequence[ServerSocket]) -> list[ServerSocket]:
         """Bind what is new; with port 0, what is drained gets the port that it had, unless others have that now."""
         shares = one.service.kind.shares_socket
-        port = 0 if beside else self.absent.port_before(address, one.settings.service)
+        port, number = 0 if beside else self.absent.port_before(address, one), one.find_number(address)
         if port:
             try:
-                return self._passed.open(address, replace(one.settings, optional=False), blocks=shares, port=port)
+                strict = replace(one.settings, optional=False)
+                return self._passed.open(address, strict, blocks=shares, port=port, number=number)
             except SockdError:
                 if self._serving.lent_until > self._serving.tools.loop.clock():
                     raise  # by workers, which close it in a moment
-        return self._passed.open(address, one.settings, blocks=shares, beside=beside)
+        return self._passed.open(address, one.settings, blocks=shares, beside=beside, number=number)
 
     def _commit(self, ready: PreparedReload, then: Callable[[Changes], None]) -> None:
         """Switch over; nothing here fails."""
@@ -368,10 +375,12 @@ class Reload:
         serving.when_started(lambda: then(Changes(kept, added, gone, later)))
 
     def _keep(self, removed: Sequence[ActiveListener]) -> None:
-        """Have a manager keep the sockets served now over a restart, and drop the others."""
+        """Have a manager keep the sockets served now over a restart, by their names of now, and drop the others."""
+        before = self._passed.kept
         closed = {served.listening.socket for served in removed}  # others have the same name, as those of localhost
-        gone = [name for name, sock in self._passed.kept if sock in closed]
-        self._passed.kept = [one for one in self._passed.kept if one[1] not in closed]
+        names = {one.listening.socket: one.plan.find_name(one.address) for one in self._serving.listeners}
+        self._passed.kept = [(names.get(sock, name), sock) for name, sock in before if sock not in closed]
+        gone = [one[0] for one in before if one not in self._passed.kept]
         self._notifier.keep(self._passed.kept, not_any_more=gone)
 
     # ---- taken out of service

@@ -12,6 +12,7 @@ import gc
 import logging
 import os
 import sys
+from collections import Counter
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -160,10 +161,11 @@ def listen(plans: list[ListenerPlan], passed: InheritedSockets, stack: ExitStack
         HandlerError: a service cannot answer datagrams, and a datagram socket was passed for it.
     """
     listening = []
-    passed.services = frozenset(one.settings.service for one in plans)
+    passed.wanted = Counter((address, one.settings.service) for one in plans for address in one.addresses)
     for one in plans:
         for address in one.addresses:
-            for opened in passed.open(address, one.settings, blocks=one.service.kind.shares_socket):
+            shares, number = one.service.kind.shares_socket, one.find_number(address)
+            for opened in passed.open(address, one.settings, blocks=shares, number=number):
                 stack.callback(opened.close)
                 listening.append((address, opened, one))
                 check_opened(opened, address, one)

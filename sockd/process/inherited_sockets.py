@@ -10,7 +10,7 @@ its backlog and a Unix path belong to who bound it: the path is never removed.
 A manager that keeps descriptors over a restart (FDSTORE) is given the sockets that we bind
 ourselves, under the text of their address, and passes them to the next sockd of this unit, so
 that who connects meanwhile waits in the backlog.  An address with port 0 may be that of several
-services, each with a port of its own: its name says of which service it is, too.
+listeners, each with a port of its own: its name says of which service it is, too, and of which of these listeners.
 Source: sd_listen_fds(3), systemd.socket(5), getsockopt(2), socket(7).
 """
 
@@ -21,6 +21,7 @@ import logging
 import os
 import socket
 import stat
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from sockd.errors import SockdError, SystemFault
@@ -28,6 +29,7 @@ from sockd.lazy import lazily, urls
 from sockd.net.address.address import WILDCARDS, resolve_endpoints
 from sockd.net.address.sockaddr import AF_VSOCK, IPPROTO_MPTCP, Endpoint
 from sockd.process.descriptors import FIRST_OTHER
+from sockd.units import parse_whole
 from sockd.values import dataclass, replace
 
 if TYPE_CHECKING:
@@ -46,6 +48,7 @@ logger = logging.getLogger("sockd.systemd")
 
 EVERY_HOST = ("0.0.0.0", "::")  # noqa: S104 - compared, not bound
 MAX_NAME = 255  # of a descriptor: sd_pid_notify_with_fds(3), FDNAME
+MAX_NUMBER = 999_999  # of listeners: more than there are descriptors
 QUOTED_SAFE = "/[]@!$&'()*+,;=~ "  # printable and neither colon nor percent sign
 
 
@@ -128,10 +131,22 @@ def _problem(sock: socket.socket, endpoint: Endpoint) -> str:
     return "" if bound else "is not bound, so no client can reach it"
 
 
-def stored_name(address: Address, service: str) -> str:
-    """Name a socket of ours in the manager's store: the address, and with port 0 its service, without colons."""
-    is_any_port = address.scheme in ("tcp", "udp", "vsock") and address.port == 0
-    return urls.quote(f"{address} {service}" if is_any_port else str(address), safe=QUOTED_SAFE)[:MAX_NAME]
+def stored_name(address: Address, service: str, number: int = 0) -> str:
+    """Name a socket of ours in the manager's store: the address, and with port 0 its service, without colons.
+
+    Args:
+        address, service: of the listener.
+        number: of the listener among those with port 0 that have both in common; the first one has it not in its name.
+    """
+    if not has_any_port(address):
+        return urls.quote(str(address), safe=QUOTED_SAFE)[:MAX_NAME]
+    which = f" {number}" if number else ""
+    return urls.quote(f"{address} {service}", safe=QUOTED_SAFE)[: MAX_NAME - len(which)] + which
+
+
+def has_any_port(address: Address) -> bool:
+    """Tell whether the kernel chooses the port, so that equal addresses are several."""
+    return address.scheme in ("tcp", "udp", "vsock") and address.port == 0
 
 
 def is_stored_name(name: str, address: Address) -> bool:
@@ -148,7 +163,8 @@ class InheritedSockets:
 
     Attributes:
         kept: (name, socket) of what the manager shall keep over a restart.
-        services: names of all that are served: what was bound for one of these with port 0 is for no other.
+        wanted: how many listeners have an address and a service: what was bound for a service that is served with
+            port 0 is for no other.
         drained: the endpoints that are not to be opened, each with the name of its listener (stored_name).
         left_out: what open() has not opened, because it is drained, or optional and cannot be.
     """
@@ -158,7 +174,7 @@ class InheritedSockets:
         self._all = [examine(name, fd) for name, fd in given.descriptors]
         self._claimed: dict[int, Address] = {}
         self.kept: list[tuple[str, socket.socket]] = []
-        self.services: frozenset[str] = frozenset()
+        self.wanted: Counter[tuple[Address, str]] = Counter()
         self.drained = dict(given.drained)
         self.left_out: list[LeftOut] = []
 
@@ -177,6 +193,7 @@ class InheritedSockets:
         beside: Sequence[bind.ServerSocket] = (),
         only: str = "",
         port: int = 0,
+        number: int = 0,
     ) -> list[bind.ServerSocket]:
         """Take what was passed for an address, and bind the rest of it.  BLOCKS while a name is looked up.
 
@@ -187,6 +204,7 @@ class InheritedSockets:
             beside: sockets of the address that are open already.
             only: of its endpoints this one, if it is one of them; empty: all.
             port: for port 0, the one that it had before; 0: the kernel chooses.
+            number: for port 0, as of stored_name().
 
         Returns:
             At least one, unless something was left out.
@@ -196,7 +214,7 @@ class InheritedSockets:
             PermissionFault, SystemFault, TemporaryFault: as sockd.net.listen.bind.open_listener.
         """
         try:
-            return self._open(address, settings, blocks, beside, only, port)
+            return self._open(address, settings, blocks, beside, only, port, number)
         except SockdError as error:
             if not settings.optional:
                 raise
@@ -211,10 +229,12 @@ class InheritedSockets:
         beside: Sequence[bind.ServerSocket],
         only: str,
         port: int,
+        number: int,
     ) -> list[bind.ServerSocket]:
         if address.scheme == "fd":
             return [self._claim(one, address, settings, blocks) for one in self._named(address)]
-        claimed = [self._claim(one, address, settings, blocks) for one in self._bound_at(address, settings.service)]
+        found = self._bound_at(address, settings.service, number)
+        claimed = [self._claim(one, address, settings, blocks) for one in found]
         if claimed and not address.path and address.host in WILDCARDS:
             return claimed  # every address is as many sockets as whoever passed them thought right
 
@@ -222,7 +242,7 @@ class InheritedSockets:
             """Leave out what is drained."""
             if only and only != str(address):
                 return str(endpoint) == only
-            if drained := self._find_drained(address, settings.service, endpoint, claimed):
+            if drained := self._find_drained(address, settings.service, number, endpoint, claimed):
                 self.left_out.append(LeftOut(address, drained))
             return not drained
 
@@ -232,10 +252,10 @@ class InheritedSockets:
         optional = leave_out if settings.optional else None
         where = replace(address, port=port) if port else address
         opened = bind.open_listener(where, settings, beside=[*beside, *claimed], wants=wants, left_out=optional)
-        return claimed + [self._kept(one, address, settings.service) for one in opened]
+        return claimed + [self._kept(one, stored_name(address, settings.service, number)) for one in opened]
 
     def _find_drained(
-        self, address: Address, service: str, endpoint: Endpoint, claimed: Sequence[bind.ServerSocket]
+        self, address: Address, service: str, number: int, endpoint: Endpoint, claimed: Sequence[bind.ServerSocket]
     ) -> str:
         """Return the drained endpoint that this is, of port 0 with the port that it had; empty: it is none."""
         if str(endpoint) in self.drained:
@@ -244,17 +264,30 @@ class InheritedSockets:
         if endpoint.port != 0 or any(_host(one.endpoint) == host for one in claimed):
             return ""
         others = {one.endpoint for one in self.left_out}  # of listeners with the same address
-        is_for = self._name_filter(address, service)
+        is_for = self._name_filter(address, service, number)
         same = (one for one, name in self.drained.items() if one not in others and is_for(name))
         return next((one for one in same if one.rpartition(":")[0] == host), "")
 
-    def _name_filter(self, address: Address, service: str) -> Callable[[str], bool]:
-        """Return what tells whether a name is that of a listener, or of one with a service that is served no more."""
+    def _name_filter(self, address: Address, service: str, number: int) -> Callable[[str], bool]:
+        """Return what tells whether a name is that of a listener, or of one that is served no more.
+
+        Of one service, the listeners before this one have theirs by now: a name that they left is a second one, such as
+        of a version that did not number them.
+        """
         own, prefix = stored_name(address, service), stored_name(address, "")
         if own == prefix:
             return own.__eq__
-        others = {stored_name(address, one) for one in self.services} - {own}
-        return lambda name: name.startswith(prefix) and name not in others
+        words = {stored_name(address, one).removeprefix(prefix) for _, one in self.wanted}
+        count = self.wanted[address, service]
+
+        def is_for(name: str) -> bool:
+            if not name.startswith(prefix):
+                return False
+            word, _, found = name.removeprefix(prefix).partition(" ")
+            is_later = number < (parse_whole(found, MAX_NUMBER) or 0) < count
+            return not is_later if prefix + word == own else word not in words
+
+        return is_for
 
     def close_rest(self) -> list[str]:
         """Close what no listener took, and name it in the log; whoever connects there would wait for nobody.
@@ -287,11 +320,11 @@ class InheritedSockets:
             return bind.ServerSocket(one.socket, one.endpoint, path, owner.passed, owner.is_ours)
         return bind.ServerSocket(one.socket, one.endpoint, passed=one.name, is_ours=False)
 
-    def _kept(self, one: bind.ServerSocket, address: Address, service: str) -> bind.ServerSocket:
+    def _kept(self, one: bind.ServerSocket, name: str) -> bind.ServerSocket:
         """Note a socket for the manager's store; its path lives as long as it does there."""
         if len(self.kept) >= self._given.store:
             return one
-        self.kept.append((stored_name(address, service), one.socket))
+        self.kept.append((name, one.socket))
         return replace(one, path=None, is_ours=False)
 
     # ---- by name and by number
@@ -338,13 +371,13 @@ class InheritedSockets:
 
     # ---- by where it is bound
 
-    def _bound_at(self, address: Address, service: str) -> list[Passed]:
+    def _bound_at(self, address: Address, service: str, number: int) -> list[Passed]:
         free = [one for one in self._all if one.fd not in self._claimed and one.endpoint is not None]
         if not free:
             return []
-        endpoints, own = resolve_endpoints(address, passive=True), stored_name(address, service)
+        endpoints, own = resolve_endpoints(address, passive=True), stored_name(address, service, number)
         free.sort(key=lambda one: one.name != own)
-        is_for = self._name_filter(address, service)
+        is_for = self._name_filter(address, service, number)
         found: list[Passed] = []
         for endpoint in endpoints:
             found += [one for one in free if one not in found and _is_at(one, endpoint, is_for)][:1]
@@ -391,4 +424,4 @@ def _constant_name(value: int) -> str:
     return getattr(value, "name", str(int(value)))
 
 
-__all__ = ["InheritedSockets", "LeftOut", "Passed", "examine", "is_stored_name", "stored_name"]
+__all__ = ["InheritedSockets", "LeftOut", "Passed", "examine", "has_any_port", "is_stored_name", "stored_name"]

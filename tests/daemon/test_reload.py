@@ -108,7 +108,7 @@ HARMLESS = {
     "ConfigurationError", "PreparedReload", "SystemFault", "ServerSocket", "any", "append", "callback", "enter_context",
     "error", "id", "isinstance", "items", "list", "nullcontext", "str", "values", "warning", "zip", "_guarded",
     "close_draining", "_why_not", "_forget", "_release_unused", "_can_open", "LeftOut", "clear", "tuple", "replace",
-    "find_key", "located",
+    "find_key", "find_number", "located",
 }  # fmt: skip
 """Values and containers, the undo itself, log lines, and what happens on the way out."""
 PLANTED = {"a fault": SystemFault("planted"), "a defect": RuntimeError("planted"), "an exit": SystemExit("planted")}

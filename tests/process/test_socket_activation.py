@@ -544,6 +544,41 @@ def test_a_restart_finds_the_port_of_each_service(managed, receiver):
     second.end()
 
 
+def test_a_restart_tells_listeners_with_one_service_apart(managed, receiver, tmp_path):
+    """Each has settings of its own.  Seen failing: in the other order of a manager, each had the port of the other."""
+    rows = [f'[[listen]]\naddress = "tcp://127.0.0.1:0"\nservice = "echo"\ngreeting_files = ["{tmp_path}/{one}"]\n'
+            for one in "abc"]  # fmt: skip
+    for one in "abc":
+        (tmp_path / one).write_text(one)
+    (tmp_path / "sockd.toml").write_text("".join(rows))
+    words = ["--foreground", "-c", "sockd.toml"]
+    first = managed(words=words, receiver=receiver, environment={"FDSTORE": "8"})
+    receiver.wait_for("READY")
+    stored = list(receiver.stored)
+    name = "tcp%3A//127.0.0.1%3A0 echo"
+    assert [name for name, _ in stored] == [name, f"{name} 1", f"{name} 2"]
+    assert [greeting(sock) for _, sock in stored] == [b"a", b"b", b"c"]
+    first.end()
+    second = managed(words=words, sockets=stored[::-1], receiver=receiver, environment={"FDSTORE": "8"})
+    receiver.wait_for("READY", count=2)
+    assert [greeting(sock) for _, sock in stored] == [b"a", b"b", b"c"]
+    second.end()
+    unnumbered = [(name, sock) for _, sock in stored]  # as the version before had them
+    third = managed(words=words, sockets=unnumbered, receiver=receiver, environment={"FDSTORE": "8"})
+    receiver.wait_for("READY", count=3)
+    assert sorted(greeting(sock) for _, sock in stored) == [b"a", b"b", b"c"]
+    third.end()
+    (tmp_path / "sockd.toml").write_text(rows[2])  # what is left takes what is there
+    managed(words=words, sockets=stored[1:], receiver=receiver, environment={"FDSTORE": "8"})
+    receiver.wait_for("READY", count=4)
+    assert greeting(stored[1][1]) == b"c"
+
+
+def greeting(sock):
+    with socket.create_connection(sock.getsockname(), timeout=LIMIT_S) as client:
+        return client.recv(9)
+
+
 def test_a_store_of_none_and_one_that_is_full(managed, receiver, tmp_path):
     first = managed(f"unix:{tmp_path}/s=upper", receiver=receiver)
     receiver.wait_for("READY")

@@ -190,6 +190,27 @@ def test_an_upgrade_to_other_listeners_leaves_the_rest_their_ports(house, tmp_pa
     assert house.address == before
 
 
+@pytest.mark.parametrize("verb", ["upgrade", "reload"])
+def test_listeners_with_one_service_keep_their_ports_behind_a_drained_one(serve, tmp_path, verb):
+    """Seen failing: the second one had the port of the first, which was drained."""
+    sockctl, config = Sockctl(tmp_path), f'[daemon]\ncontrol = "{tmp_path}/control.sock"\n'
+    for limit in (11, 22, 33):
+        config += f'[[listen]]\naddress = "tcp://127.0.0.1:0"\nservice = "echo"\nmax_connections = {limit}\n'
+    serve(config=config)
+
+    def ports():
+        return {row["max_connections"]: row["address"] for row in sockctl.ask("status")["listeners"]}
+
+    before = ports()
+    sockctl.ask("drain", before[11])
+    sockctl.ask(verb)
+    if verb == "upgrade":
+        assert ports() == {limit: before[limit] for limit in (22, 33)}
+        sockctl.ask("undrain", before[11])
+    assert ports() == before
+    sockctl.run("stop", "--wait")
+
+
 def test_a_reload_binds_what_was_drained_where_it_was(house):
     """Seen failing: the kernel chose another port for it."""
     ask, address = house.sockctl.ask, house.address["main"]

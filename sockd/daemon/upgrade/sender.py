@@ -35,7 +35,6 @@ from sockd.daemon.upgrade.messages import (
 )
 from sockd.errors import EX_OSERR, EX_TEMPFAIL, RemoteError, SockdError, TemporaryFault
 from sockd.net.loop.state_table import StateTable
-from sockd.process.inherited_sockets import stored_name
 from sockd.process.socket_activation import Owner
 from sockd.values import dataclass, field
 from sockd.wire.control import ControlResponse
@@ -253,11 +252,7 @@ class UpgradeSender:
             pid=os.getpid(),
             files=own.files,
             keeper=keeper is not None,
-            drained={
-                one.endpoint: stored_name(one.address, one.plan.settings.service)
-                for one in self._serving.absent
-                if not one.why
-            },
+            drained={one.endpoint: one.plan.find_name(one.address) for one in self._serving.absent if not one.why},
         )
         return hello, descriptors
 

@@ -15,7 +15,7 @@ import msgspec
 
 from sockd.net.connection import transfer
 from sockd.net.connection.info import ConnectionFilter
-from sockd.process.inherited_sockets import stored_name
+from sockd.process.inherited_sockets import is_stored_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,10 +36,10 @@ def way_at(served: ActiveListener) -> str:
 
 def listener_name(served: ActiveListener) -> str:
     """Return the name under which PassedSockets finds a socket for its configured address."""
-    address = served.address
+    address, passed = served.address, served.listening.passed
     if address.scheme == "fd":
         return address.name
-    return served.listening.passed or stored_name(address, served.plan.settings.service)
+    return passed if passed and not is_stored_name(passed, address) else served.plan.find_name(address)
 
 
 def flush_all(connections: ConnectionTable) -> None:
