@@ -13,9 +13,12 @@ import pwd
 import re
 import signal
 import socket
+import subprocess
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
-from controlling import Sockctl
+from controlling import SOCKCTL, Sockctl
 from watching import _until
 
 from sockd.services.socks.users import Scrypt
@@ -279,6 +282,34 @@ def test_plan_imports_as_the_daemon_would(house, tmp_path):
     )
     assert "mine:answer" in house.say("plan", "elsewhere/next.toml")
     assert house.ask("status")["configuration"] == str(tmp_path / "sockd.toml")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root starts it as somebody")
+def test_plan_has_the_user_of_a_daemon_in_another_pid_namespace(sockd_script):
+    """Seen failing: a process with its pid here was asked for the user, and programs were refused as root's."""
+    with TemporaryDirectory() as place:
+        directory = Path(place)
+        directory.chmod(0o755)
+        (directory / "run").mkdir()
+        os.chown(directory / "run", 65534, 65534)
+        text = f'[daemon]\ncontrol = "{directory}/run/control"\n'
+        text += LISTEN.format(f"unix:{directory}/run/s", "cat") + '[service.cat]\nexec = ["/bin/cat"]\n'
+        (directory / "sockd.toml").write_text(text)
+        command = ["unshare", "--pid", "--fork", "--kill-child", "setpriv", "--reuid=65534", "--regid=65534"]
+        command += [
+            "--clear-groups",
+            "--inh-caps=+dac_override",
+            "--ambient-caps=+dac_override",
+        ]
+        command += [sockd_script, "--foreground", "-c", directory / "sockd.toml"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as unshared:
+            while "Ctrl-C" not in (line := unshared.stdout.readline()):
+                assert line
+            calls = (["plan", directory / "sockd.toml"], ["stop"])
+            command = [SOCKCTL, "--control", directory / "run/control"]
+            done, _ = (subprocess.run([*command, *one], capture_output=True, text=True, timeout=60) for one in calls)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert " kept " in done.stdout
 
 
 def test_plan_reads_the_variables_of_the_daemon(house, tmp_path, monkeypatch):

@@ -15,25 +15,23 @@ import sys
 import time
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar, get_args
+from typing import TYPE_CHECKING, Protocol, TypeVar, get_args
 
 from sockd.cli.verbs import follow
 from sockd.errors import (
     EX_OK,
     EX_PROTOCOL,
-    ConfigurationError,
     PermissionFault,
     RemoteError,
     SockdError,
     TemporaryFault,
     fault,
 )
-from sockd.lazy import json, lazily, psutil, tomllib
+from sockd.lazy import json, lazily, tomllib
 from sockd.log.escape import printable
 from sockd.net.kernel import peer_credentials
 from sockd.settings.daemon import LogLevel
 from sockd.units import format_duration, parse_duration
-from sockd.values import replace
 from sockd.wire.control import (
     FOLLOWED,
     ControlError,
@@ -49,12 +47,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from sockd.cli import render
+    from sockd.cli.verbs import plan
     from sockd.config import load, substitute
     from sockd.files import trusted
-    from sockd.settings.daemon import DaemonSettings
     from sockd.wire.control import JsonObject
 else:
     render = lazily("sockd.cli.render")
+    plan = lazily("sockd.cli.verbs.plan")
     load = lazily("sockd.config.load")
     substitute = lazily("sockd.config.substitute")
     trusted = lazily("sockd.files.trusted")
@@ -148,26 +147,59 @@ def run(arguments: argparse.Namespace) -> int:
         ask_first = partial(_ask_first, path, arguments.timeout or SECONDS)
         return follow.run(arguments, ask_first, path)
     seconds = arguments.timeout or LONGER_SECONDS.get(arguments.verb, SECONDS)
-    question = _question(arguments)
-    result = ask(path, question, seconds=seconds, note=_print_note)
+    own: OwnPart = _OWN_PARTS.get(arguments.verb, _PLAIN)
+    request = ControlRequest(arguments.verb, own.read_words(arguments))
+    result = ask(path, request, seconds=seconds, note=_print_note)
     with _as_expected(path, arguments.verb):
-        environment = as_object(result).pop("environment") if arguments.verb == "plan" else {}
-        if arguments.verb == "stop" and arguments.wait:
-            pid = as_object(result)["pid"]
-            _wait_for_end(pid, arguments.timeout or LONGEST_WAIT_SECONDS)
-            result = {"stopped": True, "pid": pid}
-        is_impossible = arguments.verb == "plan" and bool(as_object(result)["impossible"])
+        result, exit_code = own.complete(arguments, request, result)
         if arguments.json:
             text = json.dumps(result, indent=2) + "\n"
         else:
             text = render.format_reply(arguments.verb, render.printable_answer(result))
-    if arguments.verb == "plan":
-        _import_handlers(path, question.words["text"], arguments.file, environment)
     try:
         print(text, end="", flush=True)
     except BrokenPipeError:  # whoever reads has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return ConfigurationError.exit_code if is_impossible else EX_OK
+    return exit_code
+
+
+class OwnPart(Protocol):
+    """What sockctl itself does of a verb."""
+
+    def read_words(self, arguments: argparse.Namespace, /) -> JsonObject:
+        """Return the words of the request."""
+
+    def complete(self, arguments: argparse.Namespace, request: ControlRequest, result: object, /) -> tuple[object, int]:
+        """Do the rest, once the reply is there; return what to print, and the exit code."""
+
+
+class Plain:
+    """Words are arguments, and the result is printed as it is."""
+
+    def read_words(self, arguments: argparse.Namespace) -> JsonObject:
+        """See OwnPart."""
+        about = DAEMON_VERBS[arguments.verb]
+        return {word: getattr(arguments, word) for word in (*about.words, *about.options)}
+
+    def complete(self, _arguments: argparse.Namespace, _request: ControlRequest, result: object) -> tuple[object, int]:
+        """See OwnPart."""
+        return result, EX_OK
+
+
+class Stop(Plain):
+    """With --wait the end is waited for."""
+
+    def complete(self, arguments: argparse.Namespace, _request: ControlRequest, result: object) -> tuple[object, int]:
+        """See OwnPart."""
+        if not arguments.wait:
+            return result, EX_OK
+        pid = as_object(result)["pid"]
+        _wait_for_end(pid, arguments.timeout or LONGEST_WAIT_SECONDS)
+        return {"stopped": True, "pid": pid}, EX_OK
+
+
+_PLAIN = Plain()
+_OWN_PARTS: dict[str, OwnPart] = {"stop": Stop(), "plan": plan}
 
 
 @contextmanager
@@ -204,51 +236,6 @@ def _wait_for_end(pid: int, seconds: float) -> None:
         if time.monotonic() >= end:
             raise TemporaryFault(f"pid {pid} is stopping, but has not ended within {seconds:g} s")
         time.sleep(WAIT_STEP_SECONDS)  # no descriptor tells of the end of a process that is no child, on every system
-
-
-def _question(arguments: argparse.Namespace) -> ControlRequest:
-    if arguments.verb == "plan":
-        words = {"text": _read_configuration(arguments.file), "name": arguments.file}
-    else:
-        about = DAEMON_VERBS[arguments.verb]
-        words = {word: getattr(arguments, word) for word in (*about.words, *about.options)}
-    return ControlRequest(arguments.verb, words)
-
-
-def _read_configuration(file: str) -> str:
-    try:
-        return trusted.read(file, file, load.MAX_FILE_BYTES + 1).decode()
-    except UnicodeDecodeError as error:
-        raise ConfigurationError(f"{file}: not UTF-8: {error}") from None
-
-
-def _import_handlers(path: str, text: str, file: str, environment: dict[str, str]) -> None:
-    """Import the handlers of a configuration in this process: in the daemon that would run their code.
-
-    They are looked for where the daemon would look, once the file has the place of its own one, and by its variables.
-    """
-    from sockd.daemon.plan import plan  # here, for the other verbs have no use for it and shall start fast
-    from sockd.services.handlers_path import look_in
-
-    status = ask(path, ControlRequest("status"))
-    own, pid = (status.get("configuration"), status.get("pid")) if isinstance(status, dict) else (None, None)
-    directory = os.path.dirname(own if isinstance(own, str) else os.path.abspath(file))
-    look_in(directory)
-    settings = load.loads(text, name=file, directory=directory, environment=environment)
-    if settings.daemon.user is None and isinstance(pid, int):
-        settings = replace(settings, daemon=_as_started(pid, settings.daemon))
-    with settings.located():
-        plan(settings)
-
-
-def _as_started(pid: int, daemon: DaemonSettings) -> DaemonSettings:
-    """Name the user that a daemon was started as, such as User= of a unit: its programs are not those of this user."""
-    try:
-        process = psutil.Process(pid)
-        uid, gid = process.uids().effective, process.gids().effective
-    except (psutil.Error, ValueError, OverflowError):  # gone, or no number of a process
-        return daemon
-    return daemon if uid == os.geteuid() else replace(daemon, user=str(uid), group=str(gid))
 
 
 def find_socket(given: str | None) -> str:

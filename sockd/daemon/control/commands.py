@@ -198,10 +198,11 @@ class ControlCommands:
         return answer
 
     def _plan(self, words: Words) -> object:
-        """Compare; and return the variables with which that was read, for sockctl imports its handlers."""
+        """Compare; and return what an import of its handlers depends on, for sockctl does that."""
         environment = AskedVariables(os.environ)
         changes = self._reloading.compare(self._daemon.read(words["text"], words["name"], environment))
-        return {**asdict(changes), "environment": environment.found}
+        daemon = {"environment": environment.found, "configuration": self._daemon.configuration}
+        return {**asdict(changes), "daemon": {**daemon, "uid": os.geteuid(), "gid": os.getegid()}}
 
     def _stop(self, _words: Words) -> object:
         self._daemon.stop()

@@ -41,6 +41,7 @@ SHAPES = {
     "object": good({}),
     "keys": good({ESCAPES: ESCAPES}),
     "wrong parts": good({"listeners": 5, "services": "x", "pid": ESCAPES, "changes": 1, "impossible": 7}),
+    "no daemon": good({"kept": [], "added": [], "removed": [], "later": [], "impossible": [], "daemon": 5}),
     "rows": good([{"id": ESCAPES, "peer": ESCAPES}] * 2),
     "numbers": good([1, 2]),
     "nan": b'{"ok": true, "result": NaN}\n',
