@@ -321,8 +321,9 @@ def _prove_no_way_back(account: Account, calls: RightsCalls) -> None:
 # ---- before the root directory changes
 
 
-LAZY_MODULES = ("linecache", "locale", "stringprep", "tokenize", "unicodedata")
-"""What the standard library imports on first use: for tracebacks, for names that are not ASCII."""
+LAZY_MODULES = ("dataclasses", "linecache", "locale", "stringprep", "tokenize", "unicodedata")
+"""What is imported on first use: for messages in which msgspec finds a dataclass, for tracebacks, for names that are not
+ASCII."""
 
 
 def load_before_chroot() -> None:

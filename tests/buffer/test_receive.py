@@ -448,7 +448,7 @@ def test_what_is_fed_counts_in_bytes(kind):
 
 
 def test_an_idle_buffer_holds_no_piece_that_was_received():
-    data = b"a\n" * 1000 + b"b"
+    data = b"".join([b"a\n"] * 1000) + b"b"  # made here: a constant lives for ever in a free-threaded Python
     buffer = fed(Line(10), data)
     references = sys.getrefcount(data)
     assert len(list(buffer)) == 1000

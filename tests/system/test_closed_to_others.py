@@ -15,6 +15,7 @@ import signal
 import socket
 import subprocess
 import sys
+import sysconfig
 import time
 from pathlib import Path
 
@@ -306,10 +307,12 @@ def probe(line):
 
 @pytest.fixture
 def everybodys(open_path):
-    """A sockd that every user may run: what the tests' Python has, by the system's, if both are of one version."""
-    told = subprocess.run([PYTHON, "-c", "import sys; print(*sys.version_info[:2])"], capture_output=True, text=True)
-    if told.stdout.split() != [str(part) for part in sys.version_info[:2]]:
-        pytest.skip("the system's Python is of another version")
+    """A sockd that every user may run: what the tests' Python has, by the system's, if both have one binary interface."""
+    told = subprocess.run(
+        [PYTHON, "-c", "import sysconfig; print(sysconfig.get_config_var('SOABI'))"], capture_output=True, text=True
+    )
+    if told.stdout.split() != [sysconfig.get_config_var("SOABI")]:
+        pytest.skip("the system's Python is of another version or build")
     packages = Path(sockd.__file__).parents[1]
     (open_path / "lib").mkdir()
     for name in ("sockd", "msgspec", "psutil", "cffi", "pycparser", "_cffi_backend*", "sockd-*.dist-info"):

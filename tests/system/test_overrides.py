@@ -232,3 +232,14 @@ def test_what_is_wrong_is_named(house, words, error):
     done = house.sockctl.run(*words)
     assert done.returncode == 64
     assert error in done.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can change its root directory")
+def test_workers_in_an_empty_root_learn_of_it(serve, tmp_path):
+    (tmp_path / "empty").mkdir()
+    sockctl = Sockctl(tmp_path)
+    top = f'workers = 2\nchroot = "{tmp_path / "empty"}"\nuser = "nobody"\ncontrol = "{sockctl.path}"'
+    one = House(serve(config=f"[daemon]\n{top}\n{LISTEN}"), sockctl)
+    sockctl.ask("deny", BAD)
+    assert (one.served(BAD), one.served(GOOD)) == (0, 8)
+    sockctl.run("stop", "--wait")

@@ -242,6 +242,8 @@ class Connection(WriteTransport):
 
         def due() -> None:
             timers.discard(timer)
+            if self._starting is not None:
+                self._set.flush()  # a handler has called start_tls() in this turn: what comes now comes behind it
             self._guard(callback, *args)
 
         timer = self._loop.call_later(delay, due)
