@@ -322,14 +322,13 @@ def _prove_no_way_back(account: Account, calls: RightsCalls) -> None:
 
 
 LAZY_MODULES = ("dataclasses", "linecache", "locale", "stringprep", "tokenize", "unicodedata")
-"""What is imported on first use: for messages in which msgspec finds a dataclass, for tracebacks, for names that are not
-ASCII."""
+"""What is imported on first use: for messages with a dataclass (by msgspec), tracebacks, names that are not ASCII."""
 
 
 def load_before_chroot() -> None:
     """Load what would be loaded from files later, for in an empty root none is found (FAQ II.20).
 
-    That is every codec, the time zone, the resolver's libraries and what Python's library imports late; sockd's own
+    That is every codec, the time zone, the resolver's libraries and what libraries import late; sockd's own
     modules are there (sockd.lazy).  What a handler needs must be imported when its module is.
     """
     for module in LAZY_MODULES:

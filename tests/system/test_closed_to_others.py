@@ -307,7 +307,7 @@ def probe(line):
 
 @pytest.fixture
 def everybodys(open_path):
-    """A sockd that every user may run: what the tests' Python has, by the system's, if both have one binary interface."""
+    """A sockd that every user may run: what the tests' Python has, by the system's, if both are of one build."""
     told = subprocess.run(
         [PYTHON, "-c", "import sysconfig; print(sysconfig.get_config_var('SOABI'))"], capture_output=True, text=True
     )

@@ -381,6 +381,7 @@ class AsyncioLoop(EventLoop):
             except BaseException as error:
                 about = {"message": f"Exception in callback {handle!r}", "exception": error, "handle": handle}
                 self.asyncio.call_exception_handler(about)
+            handle = callback = None  # a traceback may keep this frame, and in it the task whose exception has it
 
 
 def _log(_loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
