@@ -10,10 +10,11 @@ back when the reload is done, one module of before stays for ever.
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 from controlling import Sockctl
-from watching import SOAK, _until
+from watching import SOAK, WITHIN_S, _until
 
 RELOADS = 300 if SOAK else 30
 WARM_UP = 150 if SOAK else 20
@@ -112,8 +113,12 @@ def test_reloads_cost_nothing_that_stays(house, record_property):
         if count % 10 == 0:
             assert look()[0] <= 2
     _until(lambda: look()[0] == 1)
-    _, after, now = look()
+    end = time.monotonic() + WITHIN_S
+    while True:  # timers of the last generations have their time
+        _, after, now = look()
+        more = {name: (counts.get(name, 0), count) for name, count in now.items() if count > counts.get(name, 0) + 3}
+        if not more or time.monotonic() > end:
+            break
     record_property("growth", after - before)
-    more = {name: (counts.get(name, 0), count) for name, count in now.items() if count > counts.get(name, 0) + 3}
     assert not more, more
     assert after - before < KEPT_REPLY_BYTES, f"{before} -> {after}"
