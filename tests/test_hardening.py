@@ -32,7 +32,7 @@ def made(request, tmp_path_factory):
         if subprocess.run(["make", "-C", LIBRARY, "-q", f"build/{there.name}"], capture_output=True).returncode == 0:
             return there  # up to date
     directory = tmp_path_factory.mktemp("library")
-    subprocess.run(["make", "-C", LIBRARY, "-s", f"BUILD={directory}", "all"], check=True, capture_output=True)
+    subprocess.run(["make", "-j2", "-C", LIBRARY, "-s", f"BUILD={directory}", "all"], check=True, capture_output=True)
     return next(directory.glob("libsockbuf.so.*"))
 
 
