@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 SLOW = Path(__file__).parents[1] / "slow.txt"
 
 
-FUNCTIONS = 4
+FUNCTIONS = 3
 """Of a file: so that the share takes 80 s of two cores, and grows with the number of files alone."""
 
 
