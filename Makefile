@@ -72,7 +72,7 @@ sanitize: $(VENV)/.test
 	LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" \
 	  ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc PATH="$(CURDIR)/$(VENV)-sanitized/bin:$$PATH" \
 	  $(VENV)-sanitized/bin/pytest -q -p no:faulthandler -k "not keep_nothing" $(SIDE_BY_SIDE) $(SANITIZED_TESTS) $(PYTEST_ARGS)
-SANITIZED_TESTS = tests/buffer tests/net/udp tests/services/handlers/test_exchange.py tests/services/handlers/test_awaited.py tests/net/connection/test_table.py tests/system/test_framing.py tests/system/test_handlers.py tests/system/test_socks_door.py tests/services/exec/test_service.py tests/process/test_last_words.py
+SANITIZED_TESTS = tests/buffer tests/net/udp tests/services/handlers/test_exchange.py tests/services/handlers/test_awaited.py tests/services/handlers/test_awaited_misuse.py tests/services/handlers/test_reader_programs.py tests/net/connection/test_table.py tests/system/test_framing.py tests/system/test_handlers.py tests/system/test_socks_door.py tests/services/exec/test_service.py tests/process/test_last_words.py
 
 versions: build/.wheel
 	VERSIONS_TESTS="$(VERSIONS_TESTS)" WITHOUT="$(WITHOUT)" packaging/test-wheel

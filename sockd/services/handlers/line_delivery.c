@@ -73,12 +73,13 @@ static PyObject *delivery_use(PyObject *object, PyObject *args)
     PyObject *address, *sources, *otherwise;
     if (!PyArg_UnpackTuple(args, "_use", 3, 3, &address, &sources, &otherwise))
         return NULL;
-    self->mux = PyLong_AsVoidPtr(address);
-    if (self->mux == NULL || !PyDict_Check(sources) || self->sources != NULL) {
+    sb_mux *mux = PyLong_AsVoidPtr(address);
+    if (mux == NULL || !PyDict_Check(sources) || self->sources != NULL) {
         if (!PyErr_Occurred())
             PyErr_SetString(PyExc_TypeError, "once: an address, a dict, a function");
         return NULL;
     }
+    self->mux = mux;
     self->sources = Py_NewRef(sources);
     self->otherwise = Py_NewRef(otherwise);
     return Py_NewRef(Py_None);

@@ -74,19 +74,31 @@ static PyObject *waiter_set_result(PyObject *object, PyObject *Py_UNUSED(result)
     return sockd_waiter_end(self, WAITER_DONE) < 0 ? NULL : Py_NewRef(Py_None);
 }
 
+/* End by an exception, a reference that is kept or released.  1; 0: whoever made it has ended the wait by then; -1. */
+static int end_by(sockd_line_waiter *self, PyObject *error, enum waiter_state state)
+{
+    if (error == NULL)
+        return -1;
+    if (!PyExceptionInstance_Check(error) || self->state != WAITER_WAITS) {
+        int code = PyExceptionInstance_Check(error) ? 0 : -1;
+        if (code < 0)
+            PyErr_SetString(PyExc_TypeError, "not an exception");
+        Py_DECREF(error);
+        return code;
+    }
+    self->error = error;
+    return sockd_waiter_end(self, state) < 0 ? -1 : 1;
+}
+
 static PyObject *waiter_set_exception(PyObject *object, PyObject *error)
 {
     sockd_line_waiter *self = (sockd_line_waiter *)object;
     if (self->state != WAITER_WAITS)
         return waiter_invalid("invalid state");
-    self->error = PyType_Check(error) ? PyObject_CallNoArgs(error) : Py_NewRef(error);
-    if (self->error != NULL && !PyExceptionInstance_Check(self->error)) {
-        PyErr_SetString(PyExc_TypeError, "not an exception");
-        Py_CLEAR(self->error);
-    }
-    if (self->error == NULL)
-        return NULL;
-    return sockd_waiter_end(self, WAITER_DONE) < 0 ? NULL : Py_NewRef(Py_None);
+    int code = end_by(self, PyType_Check(error) ? PyObject_CallNoArgs(error) : Py_NewRef(error), WAITER_DONE);
+    if (code == 0)
+        return waiter_invalid("invalid state");
+    return code < 0 ? NULL : Py_NewRef(Py_None);
 }
 
 /* cancel(msg=None) */
@@ -99,11 +111,9 @@ static PyObject *waiter_cancel(PyObject *object, PyObject *const *args, Py_ssize
     PyObject *type = import_from("asyncio", "CancelledError");
     if (type == NULL)
         return NULL;
-    self->error = PyObject_CallFunctionObjArgs(type, message != Py_None ? message : NULL, NULL);
+    int code = end_by(self, PyObject_CallFunctionObjArgs(type, message != Py_None ? message : NULL, NULL), WAITER_CANCELLED);
     Py_DECREF(type);
-    if (self->error == NULL || sockd_waiter_end(self, WAITER_CANCELLED) < 0)
-        return NULL;
-    return Py_NewRef(Py_True);
+    return code < 0 ? NULL : PyBool_FromLong(code);
 }
 
 static PyObject *waiter_done(PyObject *object, PyObject *Py_UNUSED(none))
@@ -129,7 +139,8 @@ static PyObject *waiter_result(PyObject *object, PyObject *Py_UNUSED(none))
 
 static PyObject *waiter_get_loop(PyObject *object, PyObject *Py_UNUSED(none))
 {
-    return Py_NewRef(((sockd_line_waiter *)object)->loop);
+    PyObject *loop = ((sockd_line_waiter *)object)->loop;
+    return Py_NewRef(loop != NULL ? loop : Py_None); /* the collector has cleared it */
 }
 
 /* add_done_callback(function, *, context): of the one task that waits. */
@@ -147,15 +158,18 @@ static PyObject *waiter_add(PyObject *object, PyObject *const *args, Py_ssize_t 
     return Py_NewRef(Py_None);
 }
 
-/* Wake the task: as asyncio.Handle. */
+/* Wake the task, once: as asyncio.Handle.  The callback stays: in debug mode asyncio names a slow task by it afterwards. */
 static PyObject *waiter_run(PyObject *object, PyObject *Py_UNUSED(none))
 {
     static PyObject *run;
     sockd_line_waiter *self = (sockd_line_waiter *)object;
-    PyObject *callback = self->callback, *context = self->context, *made = NULL;
-    if (callback == NULL)
+    PyObject *callback = Py_XNewRef(self->callback), *context = self->context, *made = NULL;
+    self->context = NULL;
+    if (callback == NULL || context == NULL) {
+        Py_XDECREF(callback);
+        Py_XDECREF(context);
         return Py_NewRef(Py_None);
-    self->callback = self->context = NULL;
+    }
     if (run != NULL || (run = PyUnicode_InternFromString("run")) != NULL)
         made = PyObject_CallMethodObjArgs(context, run, callback, object, NULL);
     if (made == NULL && !PyErr_ExceptionMatches(PyExc_SystemExit) && !PyErr_ExceptionMatches(PyExc_KeyboardInterrupt)) {
@@ -189,7 +203,7 @@ static PyMethodDef waiter_methods[] = {
 
 static PyMemberDef waiter_members[] = {
     {"_asyncio_future_blocking", T_BOOL, offsetof(sockd_line_waiter, is_blocking), 0, NULL},
-    {"_callback", T_OBJECT, offsetof(sockd_line_waiter, callback), READONLY, NULL}, /* for asyncio's debug mode */
+    {"_callback", T_OBJECT, offsetof(sockd_line_waiter, callback), READONLY, NULL},
     {NULL, 0, 0, 0, NULL},
 };
 

@@ -64,7 +64,7 @@ PyObject *sockd_source_feed(PyObject *object, PyObject *block)
     PyObject *waiter = self->waiter;
     if (waiter == NULL || Py_TYPE(waiter) != sockd_line_waiter_type || !self->is_by_line || !has_no_bytes(self)
         || !is_line(block, self->limit))
-        return PyObject_CallMethod(object, "_feed", "O", block);
+        return PyObject_CallMethod(object, "_feed", "(O)", block);
     PyObject *listed = PyObject_CallFunctionObjArgs(self->push, block, NULL); /* and not counted: it is read first */
     Py_XDECREF(listed);
     if (listed == NULL)
@@ -84,7 +84,8 @@ enum next_state { NEXT_NEW, NEXT_WAITS, NEXT_RESTS, NEXT_ENDED };
 typedef struct sockd_next_line {
     PyObject_HEAD
     sockd_line_source *source;
-    PyObject *rest; /* the coroutine that does what is special */
+    PyObject *waiter; /* its own, in NEXT_WAITS */
+    PyObject *rest;   /* the coroutine that does what is special */
     enum next_state state;
     char is_iteration; /* the end of file is StopAsyncIteration */
 } sockd_next_line;
@@ -94,6 +95,7 @@ static int next_traverse(PyObject *object, visitproc visit, void *arg)
     sockd_next_line *self = (sockd_next_line *)object;
     Py_VISIT(Py_TYPE(object));
     Py_VISIT(self->source);
+    Py_VISIT(self->waiter);
     Py_VISIT(self->rest);
     return 0;
 }
@@ -101,15 +103,24 @@ static int next_traverse(PyObject *object, visitproc visit, void *arg)
 static int next_clear(PyObject *object)
 {
     sockd_next_line *self = (sockd_next_line *)object;
-    Py_CLEAR(self->source);
-    Py_CLEAR(self->rest);
     self->state = NEXT_ENDED;
+    Py_CLEAR(self->source);
+    Py_CLEAR(self->waiter);
+    Py_CLEAR(self->rest);
     return 0;
+}
+
+static int is_waiting(const sockd_next_line *self)
+{
+    return self->waiter != NULL && self->source->waiter == self->waiter;
 }
 
 static void next_dealloc(PyObject *object)
 {
+    sockd_next_line *self = (sockd_next_line *)object;
     PyObject_GC_UnTrack(object);
+    if (self->source != NULL && is_waiting(self)) /* nobody has closed it */
+        Py_CLEAR(self->source->waiter);
     next_clear(object);
     sockd_free(object);
 }
@@ -139,24 +150,34 @@ static PyObject *pop_line(sockd_line_source *source, int was_woken)
 {
     if (source->lines == NULL || PyObject_Size(source->lines) <= 0)
         return NULL;
-    if (was_woken ? source->is_paused : source->left <= 0)
+    if (source->is_paused || (!was_woken && source->left <= 0)) /* each is counted, or it is time to read the clock */
         return NULL;
     source->left -= !was_woken;
     return PyObject_CallFunctionObjArgs(source->pop, NULL);
 }
 
-/* Whether nothing has come, and nobody else waits for it. */
+/* Whether nothing has come, nobody else waits for it, and the peer is not held up. */
 static int may_wait(const sockd_line_source *source)
 {
-    return (source->waiter == NULL || source->waiter == Py_None) && source->is_open && source->lines != NULL && PyObject_Size(source->lines) == 0
-        && has_no_bytes(source);
+    return (source->waiter == NULL || source->waiter == Py_None) && source->is_open && !source->is_paused && source->loop != NULL
+        && source->lines != NULL && PyObject_Size(source->lines) == 0 && has_no_bytes(source);
 }
 
-static PyObject *begin_to_wait(sockd_line_source *source)
+/* A new waiter, with a reference kept.  NULL: one is not what is needed here, or an exception. */
+static PyObject *begin_to_wait(sockd_next_line *self)
 {
+    sockd_line_source *source = self->source;
+    if (self->state != NEXT_NEW || !may_wait(source))
+        return NULL;
     sockd_line_waiter *waiter = (sockd_line_waiter *)sockd_allocate(sockd_line_waiter_type);
     if (waiter == NULL)
         return NULL;
+    if (self->state != NEXT_NEW || !may_wait(source)) { /* the collector has run somebody's code */
+        Py_DECREF(waiter);
+        return NULL;
+    }
+    self->state = NEXT_WAITS;
+    self->waiter = Py_NewRef((PyObject *)waiter);
     waiter->loop = Py_NewRef(source->loop);
     waiter->call_soon = Py_NewRef(source->call_soon);
     waiter->is_blocking = 1;
@@ -182,32 +203,52 @@ static PySendResult rest_gave(sockd_next_line *self, PySendResult code, PyObject
     return code;
 }
 
+static PySendResult send_to_rest(sockd_next_line *self, PyObject *value, PyObject **result)
+{
+    PyObject *rest = Py_NewRef(self->rest); /* what it calls may close this object */
+    PySendResult code = rest_gave(self, PyIter_Send(rest, value, result), result);
+    Py_DECREF(rest);
+    return code;
+}
+
+/* Stop waiting.  0, or -1. */
+static int give_up(sockd_next_line *self)
+{
+    int was_waiting = is_waiting(self);
+    self->state = NEXT_ENDED;
+    Py_CLEAR(self->waiter);
+    PyObject *done = was_waiting ? PyObject_CallMethod((PyObject *)self->source, "_give_up", NULL) : Py_NewRef(Py_None);
+    Py_XDECREF(done);
+    return done == NULL ? -1 : 0;
+}
+
 static PySendResult next_send(PyObject *object, PyObject *value, PyObject **result)
 {
     sockd_next_line *self = (sockd_next_line *)object;
     *result = NULL;
-    if (self->state == NEXT_ENDED) {
-        PyErr_SetString(PyExc_RuntimeError, "cannot reuse already awaited coroutine");
+    if (self->state == NEXT_RESTS)
+        return send_to_rest(self, value, result);
+    int was_woken = self->state == NEXT_WAITS;
+    if (self->state == NEXT_ENDED || (was_woken && ((sockd_line_waiter *)self->waiter)->state == WAITER_WAITS)) {
+        int is_early = was_woken && give_up(self) == 0;
+        if (is_early || !PyErr_Occurred())
+            PyErr_SetString(PyExc_RuntimeError, is_early ? "await wasn't used with future" : "cannot reuse already awaited coroutine");
         return PYGEN_ERROR;
     }
-    if (self->state != NEXT_RESTS) {
-        if ((*result = pop_line(self->source, self->state == NEXT_WAITS)) != NULL) {
-            self->state = NEXT_ENDED;
-            return PYGEN_RETURN;
-        }
-        if (!PyErr_Occurred() && self->state == NEXT_NEW && may_wait(self->source)) {
-            self->state = NEXT_WAITS;
-            *result = begin_to_wait(self->source);
-            return *result == NULL ? PYGEN_ERROR : PYGEN_NEXT;
-        }
-        if (!PyErr_Occurred())
-            self->rest = PyObject_CallMethod((PyObject *)self->source, "_next_line", NULL);
-        if (self->rest == NULL)
-            return PYGEN_ERROR;
-        self->state = NEXT_RESTS;
-        value = Py_None;
+    if ((*result = pop_line(self->source, was_woken)) != NULL) {
+        self->state = NEXT_ENDED;
+        Py_CLEAR(self->waiter);
+        return PYGEN_RETURN;
     }
-    return rest_gave(self, PyIter_Send(self->rest, value, result), result);
+    if (!PyErr_Occurred() && (*result = begin_to_wait(self)) != NULL)
+        return PYGEN_NEXT;
+    PyObject *rest = PyErr_Occurred() ? NULL : PyObject_CallMethod((PyObject *)self->source, "_next_line", NULL);
+    if (rest == NULL)
+        return PYGEN_ERROR;
+    self->rest = rest;
+    self->state = NEXT_RESTS;
+    Py_CLEAR(self->waiter);
+    return send_to_rest(self, Py_None, result);
 }
 
 /* What an iterator gives, of what send() does. */
@@ -232,40 +273,46 @@ static PyObject *next_iternext(PyObject *object)
     return next_send_method(object, Py_None);
 }
 
-/* Stop waiting.  0, or -1. */
-static int give_up(sockd_next_line *self)
+/* throw(exception), or throw(type, value, traceback) as before Python 3.12 */
+static PyObject *throw_to_rest(sockd_next_line *self, PyObject *args)
 {
-    int was_waiting = self->state == NEXT_WAITS;
-    self->state = NEXT_ENDED;
-    PyObject *done = was_waiting ? PyObject_CallMethod((PyObject *)self->source, "_give_up", NULL) : Py_NewRef(Py_None);
-    Py_XDECREF(done);
-    return done == NULL ? -1 : 0;
+    PyObject *throw = PyObject_GetAttrString(self->rest, "throw");
+    PyObject *given = throw == NULL ? NULL : PyObject_CallObject(throw, args);
+    Py_XDECREF(throw);
+    if (given == NULL) {
+        self->state = NEXT_ENDED;
+        Py_CLEAR(self->rest);
+    }
+    return given;
 }
 
-/* throw(exception), or throw(type, value, traceback) as before Python 3.12 */
 static PyObject *next_throw(PyObject *object, PyObject *args)
 {
     sockd_next_line *self = (sockd_next_line *)object;
     PyObject *type, *value = NULL, *trace = NULL;
     if (!PyArg_UnpackTuple(args, "throw", 1, 3, &type, &value, &trace))
         return NULL;
-    if (self->state == NEXT_RESTS) {
-        PyObject *throw = PyObject_GetAttrString(self->rest, "throw");
-        PyObject *given = throw == NULL ? NULL : PyObject_CallObject(throw, args);
-        Py_XDECREF(throw);
-        if (given == NULL) {
-            self->state = NEXT_ENDED;
-            Py_CLEAR(self->rest);
-        }
-        return given;
+    if (self->state == NEXT_RESTS)
+        return throw_to_rest(self, args);
+    int is_instance = PyExceptionInstance_Check(type);
+    if (!is_instance && !PyExceptionClass_Check(type)) {
+        PyErr_SetString(PyExc_TypeError, "exceptions must be classes or instances deriving from BaseException");
+        return NULL;
+    }
+    if (self->state == NEXT_ENDED) {
+        PyErr_SetString(PyExc_RuntimeError, "cannot reuse already awaited coroutine");
+        return NULL;
     }
     if (give_up(self) < 0)
         return NULL;
-    if (!PyType_Check(type)) {
+    if (is_instance) {
         value = type;
-        type = (PyObject *)Py_TYPE(type);
+        type = (PyObject *)Py_TYPE(value);
     }
-    PyErr_Restore(Py_NewRef(type), value != Py_None ? Py_XNewRef(value) : NULL, trace != Py_None ? Py_XNewRef(trace) : NULL);
+    trace = trace == NULL || trace == Py_None ? is_instance ? PyException_GetTraceback(value) : NULL : Py_NewRef(trace);
+    PyErr_Restore(Py_NewRef(type), value != Py_None ? Py_XNewRef(value) : NULL, trace);
+    if (PyErr_ExceptionMatches(PyExc_StopIteration)) /* which would be a result */
+        PyErr_SetString(PyExc_RuntimeError, "coroutine raised StopIteration");
     return NULL;
 }
 
@@ -275,8 +322,10 @@ static PyObject *next_close(PyObject *object, PyObject *Py_UNUSED(none))
     if (self->state != NEXT_RESTS)
         return give_up(self) < 0 ? NULL : Py_NewRef(Py_None);
     self->state = NEXT_ENDED;
-    PyObject *closed = PyObject_CallMethod(self->rest, "close", NULL);
-    Py_CLEAR(self->rest);
+    PyObject *rest = self->rest;
+    self->rest = NULL;
+    PyObject *closed = PyObject_CallMethod(rest, "close", NULL);
+    Py_DECREF(rest);
     return closed;
 }
 
@@ -315,7 +364,8 @@ static PyObject *source_use(PyObject *object, PyObject *args)
     PyObject *lines, *call_soon;
     if (!PyArg_UnpackTuple(args, "_use", 2, 2, &lines, &call_soon))
         return NULL;
-    PyObject *push = PyObject_GetAttrString(lines, "append"), *pop = PyObject_GetAttrString(lines, "popleft");
+    PyObject *push = PyObject_GetAttrString(lines, "append");
+    PyObject *pop = push == NULL ? NULL : PyObject_GetAttrString(lines, "popleft");
     if (push == NULL || pop == NULL || self->loop == NULL || self->lines != NULL) {
         Py_XDECREF(push);
         Py_XDECREF(pop);

@@ -129,15 +129,13 @@ class StreamReader(LineSource, asyncio.StreamReader):  # type: ignore[misc]  # w
         """Give the others a turn if it is time to, and wait for a line, if need be."""
         if (self._lines or self._whole) and self._is_over():
             await asyncio.sleep(0)
-        if not self._buffer and self._waiter is None:
+        if not self._buffer and self._waiter is None and self._exception is None:
             self._is_by_line = True
         while self._is_by_line:
             if self._lines or self._cut_more():
                 return self._pop_line()
             if not self._is_by_line:  # it is too long, which asyncio's own method tells
                 break
-            if self._exception is not None:
-                raise self._exception
             if self._eof:
                 line = bytes(self._buffer)
                 self._buffer.clear()
@@ -171,7 +169,6 @@ class StreamReader(LineSource, asyncio.StreamReader):  # type: ignore[misc]  # w
         """Take a line, and have the peer send on once there is room again."""
         line = self._lines.popleft()
         if self._paused:
-            self._left = 0  # so that each is counted
             self._size -= len(line)
             self._maybe_resume_transport()
         return line
@@ -361,7 +358,6 @@ class StreamReader(LineSource, asyncio.StreamReader):  # type: ignore[misc]  # w
         self._size = sum(map(len, self._lines))
         if self._transport is not None and self._size + len(self._buffer) > self._full:
             self._paused = True
-            self._left = 0
             self._transport.pause_reading()
 
     def _maybe_resume_transport(self) -> None:
