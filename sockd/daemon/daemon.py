@@ -157,6 +157,8 @@ class Daemon:
         self._unused = self._resources.passed.close_rest()  # before workers are forked, who would hold them open
         if any(plan.service.kind.is_pages for plan in self._resources.plans):
             load(http_pages, commands)
+        if self._lineage.predecessor is not None:
+            self.serving.overrides.adopt(self._lineage.predecessor.hello.overrides)  # before a worker accepts
         with self._process.kept_from_handlers():  # in their startup hooks
             begun = self.serving.begin(self._resources.listening)
         self._resources.plans.clear()  # else the handlers of the start would stay, whatever is reloaded

@@ -218,7 +218,9 @@ class Overrides:
             self._apply_now()
 
     def adopt(self, rows: Sequence[Override]) -> None:
-        """Have those of the process before this one hold."""
+        """Have those of the process before this one hold, and no others."""
+        for row in list(self.rows):
+            self._drop(row)
         for row in rows:
             self._count = max(self._count, row.number)
             self._hold(row)

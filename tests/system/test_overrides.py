@@ -11,6 +11,7 @@ import os
 import signal
 import socket
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 
 import pytest
@@ -242,4 +243,44 @@ def test_workers_in_an_empty_root_learn_of_it(serve, tmp_path):
     one = House(serve(config=f"[daemon]\n{top}\n{LISTEN}"), sockctl)
     sockctl.ask("deny", BAD)
     assert (one.served(BAD), one.served(GOOD)) == (0, 8)
+    sockctl.run("stop", "--wait")
+
+
+STOPS = """
+import os, signal
+from pathlib import Path
+
+def who(line):
+    return b"%d" % os.getppid()
+
+if (old := Path("old")).exists():  # a new process loads its handlers: the one before it says nothing more
+    os.kill(int(old.read_text()), signal.SIGSTOP)
+"""
+
+
+def test_new_workers_know_of_it_before_they_accept(serve, tmp_path):
+    (tmp_path / "app.py").write_text(STOPS)
+    sockctl = Sockctl(tmp_path)
+    listen = LISTEN.replace('"upper"', '"app:who"')
+    one = House(serve(config=f'[daemon]\nworkers = 2\ncontrol = "{sockctl.path}"\n{listen}'), sockctl)
+    sockctl.ask("deny", BAD)
+
+    def answer(source):
+        with closing(one.connect(source)) as sock, suppress(ConnectionError):
+            sock.sendall(b"x\n")
+            return sock.recv(20).decode().strip()
+        return ""
+
+    old = answer(GOOD)
+    (tmp_path / "old").write_text(old)
+    with ThreadPoolExecutor(1) as pool:
+        upgraded = pool.submit(sockctl.run, "upgrade", "--timeout", "60s")
+        try:
+            _until(lambda: answer(GOOD) != old)  # by a worker of the new process, which waits for the old one
+            assert {answer(BAD) for _ in range(40)} == {""}
+        finally:
+            (tmp_path / "old").unlink()
+            os.kill(int(old), signal.SIGCONT)
+        assert upgraded.result().returncode == 0
+    assert {answer(BAD) for _ in range(8)} == {""}
     sockctl.run("stop", "--wait")

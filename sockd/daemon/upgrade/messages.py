@@ -40,6 +40,7 @@ class Hello(Message):
         started: when, in seconds since 1970.
         pid: of the old process.
         files: RLIMIT_NOFILE, soft and hard, as the first process was started with it; programs get it back.
+        overrides: what sockctl has changed, for workers that accept before the Counters come.
     """
 
     names: list[str]
@@ -56,6 +57,7 @@ class Hello(Message):
     files: tuple[int, int] | None = None
     keeper: bool = False
     drained: dict[str, str] = msgspec.field(default_factory=dict)
+    overrides: list[Override] = msgspec.field(default_factory=list)
 
 
 class AcceptedListener(Message):

@@ -253,6 +253,7 @@ class UpgradeSender:
             files=own.files,
             keeper=keeper is not None,
             drained={one.endpoint: one.plan.find_name(one.address) for one in self._serving.absent if not one.why},
+            overrides=self._serving.overrides.rows,
         )
         return hello, descriptors
 

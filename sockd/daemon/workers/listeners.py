@@ -216,6 +216,8 @@ class WorkerListeners(ListenerRegistry):
                 self._retire_members(before.members, kept, self._started)
 
         self.resume(begun.members)
+        if self.overrides.rows:
+            self._override_sender.send(begun.members)
         self._worker_pool.ask("begin", begun.members, retire)
 
     def _started(self) -> None:
