@@ -102,6 +102,7 @@ def test_peers_that_ask_and_never_read_are_not_read_any_more(daemon, soak, until
     def small(sock):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 536)  # serving.Client says why
 
     socks = [one.connect(before=small) for _ in range(count)]
     line = b"a line that wants an answer\n"
