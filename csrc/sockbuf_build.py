@@ -23,7 +23,7 @@ PARTS = [  # of the extension alone
     *(BUFFER / name for name in ("python.h", "cutter.c", "encoder.c")),
     *(DATAGRAMS / name for name in ("batch.h", "calls.c")),
     Path("sockd/net/connection/exchange.c"),
-    *(HANDLERS / name for name in ("awaited.h", "line_waiter.c", "next_line.c", "line_delivery.c")),
+    *(HANDLERS / name for name in ("awaited.h", "line_waiter.c", "line_source.c", "next_line.c", "line_delivery.c")),
     BUFFER / "types.c",
     Path("sockd/net/connection/serve.c"),
     *(

@@ -55,4 +55,13 @@ int sockd_waiter_end(sockd_line_waiter *self, enum waiter_state state);
 /* Take what has come: the method LineSource.feed(). */
 PyObject *sockd_source_feed(PyObject *source, PyObject *block);
 
+/* The line that may be read now, by whoever was woken for one or not: a new reference.  NULL: none, or an exception. */
+PyObject *sockd_source_pop(sockd_line_source *source, int was_woken);
+
+/* Whether nothing has come, nobody else waits for it, and the peer is not held up. */
+int sockd_source_may_wait(const sockd_line_source *source);
+
+/* A new NextLine; is_iteration: the end of file is StopAsyncIteration. */
+PyObject *sockd_next_of(PyObject *source, int is_iteration);
+
 #endif
