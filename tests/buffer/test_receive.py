@@ -366,7 +366,7 @@ def test_what_waits_is_not_copied_with_each_piece_that_is_fed():
             lines.extend(islice(buffer, 2))  # much less than comes
             lines.extend(map(bytes, islice(buffer.views(), 1)))
 
-    assert copies_of(len(stream), run) < 50
+    assert copies_of(len(stream), run) < 150  # about 500 if they were; 80 is the calls of a free-threaded Python
     assert buffer.offset == 8 * len(lines)
     assert buffer.held == len(stream) - buffer.offset
     lines += buffer
