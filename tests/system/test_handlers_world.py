@@ -44,7 +44,8 @@ def test_a_module_that_ends_the_program_is_refused(tmp_path, sockd_script, how, 
     command = [sockd_script, *STAY_ROOT, "-c", "sockd.toml", *words]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=30)
     assert done.returncode == 78
-    assert f"sockd: app:answer: importing 'app' failed at {tmp_path.resolve()}/app.py:" in done.stderr
+    where = f"sockd.toml:3: listen[0].service: app:answer: importing 'app' failed at {tmp_path.resolve()}/app.py:"
+    assert where in done.stderr
     assert "Traceback" not in done.stderr
 
 
