@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import gc
-import logging
 import sys
 import weakref
 
@@ -229,22 +228,6 @@ def test_the_context_of_the_task_is_kept():
         return await task
 
     assert run(scenario) == (b"x\n", "its own")
-
-
-def test_debug_mode_names_the_task(caplog):
-    async def scenario(reader):
-        asyncio.get_running_loop().slow_callback_duration = 0.0
-
-        async def slow_session():
-            await reader.readline()
-
-        task = await waiting(slow_session())
-        reader.feed(b"x\n")
-        await task
-
-    caplog.set_level(logging.WARNING, "asyncio")
-    run(scenario, debug=True)
-    assert "slow_session" in caplog.text
 
 
 def test_a_system_exit_ends_the_loop():
