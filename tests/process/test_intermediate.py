@@ -20,6 +20,7 @@ from sockd.process.descriptors import list_inherited
 list_inherited()
 from sockd.process.intermediate import stand_between
 resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+parent = os.getpid()
 stand_between()
 print(os.getpid(), flush=True)
 """
@@ -77,8 +78,8 @@ def test_it_holds_nothing_that_the_child_has(started):
 
 
 def test_the_child_lives_on_without_it(started):
-    text = "number = int(sys.argv[1])\nwhile os.getppid() == int(sys.argv[2]): time.sleep(0.01)\nos.write(number, b'.')"
-    process, _, pipe = started(f"sys.argv.append(os.getppid())\n{text}")
+    text = "while os.getppid() == parent: time.sleep(0.01)\nos.write(int(sys.argv[1]), b'.')"
+    process, _, pipe = started(text)
     process.kill()
     assert process.wait(LIMIT_S) == -signal.SIGKILL
     assert os.read(pipe, 2) == b"."
