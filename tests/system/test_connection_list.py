@@ -55,6 +55,7 @@ def talking(sock):
         while not over.wait(0.05):
             ask(sock)
 
+    ask(sock)  # or it may take less than the first pause
     thread = threading.Thread(target=talk)
     thread.start()
     try:
