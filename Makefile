@@ -39,10 +39,10 @@ PYTEST_ARGS ?=
 # Two builds of one state are the same bytes: times in the wheel are that of the last change.
 EPOCH = $(or $(SOURCE_DATE_EPOCH),$(shell git log -1 --format=%ct 2>/dev/null),1700000000)
 # Most of a test is waiting. Where crowds of clients come (the rest of tests/hostile), two files have the machine to
-# themselves, and a storm is alone: their bounds of time are for that.
+# themselves, and storms, and what compares times, are alone: their bounds are for that.
 SIDE_BY_SIDE = -n 4 --dist loadfile
-CROWDS = tests/hostile --ignore $(STORM) -n 2 --dist loadfile
-STORM = tests/hostile/test_storm.py
+CROWDS = tests/hostile $(ALONE:%=--ignore %) -n 2 --dist loadfile
+ALONE = tests/hostile/test_storm.py tests/hostile/test_signal_storm.py tests/hostile/test_growth.py
 SUITE = --ignore tests/interop
 # What fails is tried once more with the machine to itself: a bound of time is not for what ran beside it.
 AGAIN = --last-failed --last-failed-no-failures none
@@ -59,7 +59,7 @@ test-all: test
 	$(MAKE) -C csrc -j2 -Otarget check-portable check-symbols check-layers check-names check-dist coverage
 	$(BIN)/pytest $(REST) $(SIDE_BY_SIDE) $(SUITE) $(PYTEST_ARGS) || $(BIN)/pytest $(AGAIN) $(SUITE) $(PYTEST_ARGS)
 	$(BIN)/pytest --share rest $(CROWDS) $(PYTEST_ARGS) || $(BIN)/pytest $(AGAIN) $(CROWDS) -n 0 $(PYTEST_ARGS)
-	$(BIN)/pytest $(STORM) $(PYTEST_ARGS) || $(BIN)/pytest $(AGAIN) $(STORM) $(PYTEST_ARGS)
+	$(BIN)/pytest $(ALONE) $(PYTEST_ARGS) || $(BIN)/pytest $(AGAIN) $(ALONE) $(PYTEST_ARGS)
 
 # The C core under AddressSanitizer and UBSan, driven by the tests of the running daemon; without those that count the blocks
 # of Python's allocator, of which PYTHONMALLOC=malloc has none, that measure time, or that read the source.
