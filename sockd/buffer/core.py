@@ -39,10 +39,6 @@ FrameCutter = _sockbuf.FrameCutter
 FrameEncoder = _sockbuf.FrameEncoder
 DatagramCalls = _sockbuf.DatagramCalls
 FrameExchange = _sockbuf.FrameExchange
-LineDelivery = _sockbuf.LineDelivery
-LineSource = _sockbuf.LineSource
-LineWaiter = _sockbuf.LineWaiter
-NextLine = _sockbuf.NextLine
 
 _BY_LIMIT = {
     Raw: lib.sb_framing_raw,

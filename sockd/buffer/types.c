@@ -11,9 +11,12 @@
 
 /* <cffi> from here to </cffi> the Python extension reads these declarations */
 
-/* Add the types FrameCutter, FrameEncoder, DatagramCalls, FrameExchange, LineSource, NextLine, LineWaiter and
- * LineDelivery to the module sockd._sockbuf.  Returns 0, or -1. */
+/* Add the types FrameCutter, FrameEncoder, DatagramCalls and FrameExchange to the module sockd._sockbuf.
+ * Returns 0, or -1. */
 int sockd_add_types(void);
+
+/* Likewise LineSource, NextLine, LineWaiter and LineDelivery, for coroutines. */
+int sockd_add_line_types(void);
 
 /* </cffi> */
 
@@ -27,17 +30,33 @@ static int add_type(PyObject *module, PyType_Spec *spec, const char *name)
     return code;
 }
 
-int sockd_add_types(void)
+static int add_frame_types(PyObject *module)
+{
+    return add_type(module, &sockd_cutter_spec, "FrameCutter") == 0
+                   && add_type(module, &sockd_encoder_spec, "FrameEncoder") == 0
+                   && add_type(module, &sockd_calls_spec, "DatagramCalls") == 0
+                   && add_type(module, &sockd_exchange_spec, "FrameExchange") == 0
+               ? 0
+               : -1;
+}
+
+static int add_to_module(int (*add)(PyObject *module))
 {
     PyGILState_STATE state = PyGILState_Ensure(); /* cffi releases it for a call */
     PyObject *module = PyImport_AddModule("sockd._sockbuf");
-    int is_added = module != NULL && add_type(module, &sockd_cutter_spec, "FrameCutter") == 0
-                && add_type(module, &sockd_encoder_spec, "FrameEncoder") == 0
-                && add_type(module, &sockd_calls_spec, "DatagramCalls") == 0
-                && add_type(module, &sockd_exchange_spec, "FrameExchange") == 0
-                && sockd_add_awaited(module) == 0;
-    if (!is_added)
+    int code = module == NULL ? -1 : add(module);
+    if (code < 0)
         PyErr_Print();
     PyGILState_Release(state);
-    return is_added ? 0 : -1;
+    return code;
+}
+
+int sockd_add_types(void)
+{
+    return add_to_module(add_frame_types);
+}
+
+int sockd_add_line_types(void)
+{
+    return add_to_module(sockd_add_awaited);
 }

@@ -17,7 +17,8 @@ from contextlib import contextmanager
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from sockd.buffer.core import LineWaiter
+from sockd import _sockbuf
+from sockd._sockbuf import lib
 from sockd.net.loop.loop import TURN_SECONDS, EventLoop
 from sockd.net.loop.state_table import StateTable
 
@@ -33,6 +34,14 @@ if TYPE_CHECKING:
     Ready = list[tuple[selectors.SelectorKey, int]]
 
 logger = logging.getLogger("sockd.loop")
+
+if lib.sockd_add_line_types() < 0:
+    raise ImportError("sockd._sockbuf cannot have its types of coroutines")
+
+LineDelivery = _sockbuf.LineDelivery
+LineSource = _sockbuf.LineSource
+LineWaiter = _sockbuf.LineWaiter
+NextLine = _sockbuf.NextLine
 
 _new = object.__new__
 CLOSING_TURNS = 100

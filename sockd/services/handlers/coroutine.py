@@ -13,12 +13,12 @@ import logging
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
-from sockd.buffer.core import LineDelivery
 from sockd.errors import is_close
 from sockd.log.failure import error_info, user_line, waiting_line
 from sockd.net.connection.codec import RawCodec
 from sockd.net.connection.events import ConnectionEvents
 from sockd.net.connection.info import log_end
+from sockd.net.loop.asyncio_loop import LineDelivery
 from sockd.services.handlers.adapters import ProtocolAdapter
 from sockd.services.handlers.asyncio_transport import SessionTransport
 from sockd.services.handlers.stream_writer import CompletedDrain, StreamWriter

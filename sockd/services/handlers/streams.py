@@ -25,15 +25,14 @@ from enum import Enum
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
-from sockd.buffer.core import LineSource, NextLine
+from sockd.net.loop.asyncio_loop import LineSource, NextLine
 from sockd.net.loop.deadline import MAX_EXTENSIONS, is_unfair
 from sockd.net.loop.state_table import StateTable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sockd.buffer.core import LineWaiter
-    from sockd.net.loop.asyncio_loop import CoroutineLoop
+    from sockd.net.loop.asyncio_loop import CoroutineLoop, LineWaiter
 
 LIMIT_BYTES = 64 * 1024
 """Of a line or of what is searched for a separator, where no framing says one (asyncio's own default)."""

@@ -18,8 +18,7 @@ import traceback
 
 import pytest
 
-from sockd.buffer.core import LineDelivery, LineSource
-from sockd.net.loop.asyncio_loop import AsyncioLoop
+from sockd.net.loop.asyncio_loop import AsyncioLoop, LineDelivery, LineSource
 from sockd.services.handlers.streams import StreamReader
 
 
