@@ -64,6 +64,7 @@ def _find(text: str) -> AnyService:
 
 def _import(name: str, text: str) -> ModuleType:
     handlers_path.add()
+    before = set(sys.modules)
     try:
         return importlib.import_module(name)
     except BaseException as error:  # also SystemExit: whoever imports a handler's module is not ended by it
@@ -71,6 +72,20 @@ def _import(name: str, text: str) -> ModuleType:
         if absent and f"{name}.".startswith(f"{absent}."):
             raise HandlerError(f"{text}: {_not_there(absent)}") from None
         raise HandlerError(f"{text}: importing {name!r} failed at {describe_error(error)}") from error
+    finally:
+        for new in set(sys.modules) - before:
+            drop_doubtful_bytecode(sys.modules.get(new))
+
+
+def drop_doubtful_bytecode(module: ModuleType | None) -> None:
+    """Remove a .pyc that was written in the second of its source's last change: Python takes it for valid after another
+    change in that second that leaves the size as it was (PEP 552).
+    """
+    source, cached = getattr(module, "__file__", None), getattr(getattr(module, "__spec__", None), "cached", None)
+    if isinstance(source, str) and isinstance(cached, str):
+        with suppress(OSError):  # there is none, or it is another user's
+            if int(os.stat(cached).st_mtime) <= int(os.stat(source).st_mtime):
+                os.unlink(cached)
 
 
 def _not_there(module: str) -> str:

@@ -17,6 +17,7 @@ from importlib.machinery import EXTENSION_SUFFIXES
 from typing import TYPE_CHECKING
 
 from sockd.lazy import sysconfig
+from sockd.services.loader import drop_doubtful_bytecode
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -52,7 +53,8 @@ class ImportedAnew:
         modules = list(sys.modules.items())
         self._forgotten = {name: module for name, module in modules if _is_authors(name, module, self._packages)}
         self._known = set(sys.modules) - set(self._forgotten)
-        for name in self._forgotten:
+        for name, module in self._forgotten.items():
+            drop_doubtful_bytecode(module)
             sys.modules.pop(name, None)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
