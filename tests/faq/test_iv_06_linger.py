@@ -38,7 +38,7 @@ def test_every_orderly_end_is_without_rst(daemon, wire, read_to_end):
     one.wait_for("closed", count=20)
     assert one.stop() == 0
     segments = [segment for take in takes for segment in take()]
-    assert sum(bool(segment.flags & FIN) for segment in segments) == 40
+    assert len({segment[:2] for segment in segments if segment.flags & FIN}) == 40  # one may be sent twice
     assert [segment for segment in segments if segment.flags & RST] == []
 
 
