@@ -74,7 +74,7 @@ PLACES = {
     "frames": ("sockd.services.handlers.connection", "PerConnectionHandler", "frames", by_event),
     "closed": ("sockd.services.handlers.connection", "PerConnectionHandler", "closed", by_row),
     "function": ("sockd.services.handlers.function", "FunctionHandler", "frames", by_event),
-    "session": ("sockd.services.handlers.coroutine", "CoroutineHandler", "frames", by_event),
+    "session": ("sockd.services.handlers.coroutine", "CoroutineHandler", "accepted", by_row),
     "pool": ("sockd.services.handlers.blocking", "BlockingHandler", "_answered", by_frames),
     "socks": ("sockd.services.socks.client", "SocksSession", "_readable", by_socket),
     "verb": ("sockd.daemon.control.commands", "ControlCommands", "_close", by_words),
