@@ -11,7 +11,7 @@ import socket
 import pytest
 from controlling import Sockctl
 
-APP = "def much(line):\n    return b'x' * 4_000_000\n"
+APP = "def much(line):\n    return b'x' * 16_000_000  # more than any kernel takes\n"
 CONFIG = """
 [daemon]
 control = "{path}"
@@ -50,7 +50,9 @@ def full(serve, tmp_path, request):
     clients = []
     for address in server.addresses:
         host, _, port = address.removeprefix("tcp://").rpartition(":")
-        clients.append(socket.create_connection((host, int(port)), 30))
+        clients.append(socket.socket())
+        clients[-1].setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        clients[-1].connect((host, int(port)))
         clients[-1].sendall(b"x\n")
 
     def unsent():
