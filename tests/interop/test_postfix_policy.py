@@ -7,6 +7,7 @@ The whole of Postfix runs, with a configuration and a queue of its own; what it 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import smtplib
 import subprocess
@@ -116,7 +117,8 @@ def test_one_mail_is_accepted_and_another_refused(serve_example, start_postfix, 
     assert [event for event in policy.events if event["level"] == "error"] == []
     until(lambda: smtp.log.read_text().count("status=sent") == 3)
     assert "NOQUEUE: reject: RCPT from" in smtp.log.read_text()
-    assert "warning" not in smtp.log.read_text()
+    of_clocks = "file system clock|resetting file time stamps"
+    assert re.findall(f"warning: (?!{of_clocks}).*", smtp.log.read_text()) == []
 
 
 @postfix
