@@ -19,9 +19,6 @@
 /* What the types of the module are made from. */
 extern PyType_Spec sockd_cutter_spec, sockd_encoder_spec, sockd_calls_spec, sockd_exchange_spec;
 
-/* Add those of sockd/services/handlers, which know each other.  0, or -1. */
-int sockd_add_awaited(PyObject *module);
-
 /* An object belongs to one thread at a time.  Where a program forgets it, and there is
  * no global lock, this makes the object wrong rather than its memory (PEP 703). */
 #ifdef Py_GIL_DISABLED

@@ -20,22 +20,38 @@ int sockd_add_line_types(void);
 
 /* </cffi> */
 
-#include "python.h"
+#include "awaited.h"
 
-static int add_type(PyObject *module, PyType_Spec *spec, const char *name)
+PyTypeObject *sockd_next_line_type, *sockd_line_waiter_type;
+
+/* kept: a place for a reference of ours, or NULL. */
+static int add_type(PyObject *module, PyType_Spec *spec, const char *name, PyTypeObject **kept)
 {
     PyObject *type = PyType_FromModuleAndSpec(module, spec, NULL);
     int code = type == NULL ? -1 : PyModule_AddObjectRef(module, name, type);
-    Py_XDECREF(type);
+    if (kept != NULL)
+        *kept = (PyTypeObject *)type;
+    else
+        Py_XDECREF(type);
     return code;
 }
 
 static int add_frame_types(PyObject *module)
 {
-    return add_type(module, &sockd_cutter_spec, "FrameCutter") == 0
-                   && add_type(module, &sockd_encoder_spec, "FrameEncoder") == 0
-                   && add_type(module, &sockd_calls_spec, "DatagramCalls") == 0
-                   && add_type(module, &sockd_exchange_spec, "FrameExchange") == 0
+    return add_type(module, &sockd_cutter_spec, "FrameCutter", NULL) == 0
+                   && add_type(module, &sockd_encoder_spec, "FrameEncoder", NULL) == 0
+                   && add_type(module, &sockd_calls_spec, "DatagramCalls", NULL) == 0
+                   && add_type(module, &sockd_exchange_spec, "FrameExchange", NULL) == 0
+               ? 0
+               : -1;
+}
+
+static int add_line_types(PyObject *module)
+{
+    return add_type(module, &sockd_next_line_spec, "NextLine", &sockd_next_line_type) == 0
+                   && add_type(module, &sockd_line_waiter_spec, "LineWaiter", &sockd_line_waiter_type) == 0
+                   && add_type(module, &sockd_line_source_spec, "LineSource", NULL) == 0
+                   && add_type(module, &sockd_line_delivery_spec, "LineDelivery", NULL) == 0
                ? 0
                : -1;
 }
@@ -58,5 +74,5 @@ int sockd_add_types(void)
 
 int sockd_add_line_types(void)
 {
-    return add_to_module(sockd_add_awaited);
+    return add_to_module(add_line_types);
 }

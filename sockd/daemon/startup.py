@@ -257,6 +257,7 @@ class Start:
         if wanted.chroot is None and not _hides_library(wanted.account):
             return
         load_all()
+        privileges.load_late_modules()
         reimport.installed()
         http_pages.read_status_page()
         if wanted.chroot is not None:

@@ -318,22 +318,30 @@ def _prove_no_way_back(account: Account, calls: RightsCalls) -> None:
             )
 
 
-# ---- before the root directory changes
+# ---- before files cannot be read any more
 
 
-LAZY_MODULES = ("dataclasses", "linecache", "locale", "stringprep", "tokenize", "unicodedata")
-"""What is imported on first use: for messages with a dataclass (by msgspec), tracebacks, names that are not ASCII."""
+LATE_MODULES = ("dataclasses", "importlib.metadata", "linecache", "locale", "stringprep", "tokenize", "unicodedata")
+"""What libraries import on first use: msgspec for messages with a dataclass, importlib from Python 3.13 on where
+handlers are imported again, Python for tracebacks and for names that are not ASCII.
+"""
+
+
+def load_late_modules() -> None:
+    """Load what libraries import late, for who serves cannot read them, or finds none in an empty root.
+
+    sockd's own modules are there (sockd.lazy).  What a handler needs must be imported when its module is.
+    """
+    for module in LATE_MODULES:
+        with suppress(ImportError):
+            importlib.import_module(module)
 
 
 def load_before_chroot() -> None:
-    """Load what would be loaded from files later, for in an empty root none is found (FAQ II.20).
+    """Load what else would be loaded from files later, for in an empty root none is found (FAQ II.20).
 
-    That is every codec, the time zone, the resolver's libraries and what libraries import late; sockd's own
-    modules are there (sockd.lazy).  What a handler needs must be imported when its module is.
+    That is every codec, the time zone and the resolver's libraries.
     """
-    for module in LAZY_MODULES:
-        with suppress(ImportError):
-            importlib.import_module(module)
     for codec in pkgutil.iter_modules(encodings.__path__):
         with suppress(ImportError, LookupError):  # mbcs and oem are Windows'
             importlib.import_module(f"encodings.{codec.name}")
@@ -353,6 +361,7 @@ __all__ = [
     "check_directory",
     "drop",
     "load_before_chroot",
+    "load_late_modules",
     "look_up",
     "prepare",
     "wanted",

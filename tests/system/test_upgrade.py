@@ -491,13 +491,13 @@ def test_reload_waits_for_the_end_of_an_upgrade(house):
 
 @pytest.fixture
 def program_of_nobody(monkeypatch):
-    """A Python that `nobody` can start, with the sockd under test: not one below /root."""
+    """A Python that `nobody` can start, with the sockd under test and what it needs, which may be of another Python."""
     if os.geteuid() != 0:
         pytest.skip("only root can switch users")
     monkeypatch.setenv("PYTHONPATH", str(Path(sockd.__file__).parents[1]))
     for program in (sys.executable, "/usr/bin/python3"):
         with suppress(OSError):
-            words = [program, "-c", "import sockd.cli.sockd"]
+            words = [program, "-c", "import msgspec, sockd.cli.sockd"]
             if not subprocess.run(words, user="nobody", group="nogroup", cwd="/", capture_output=True).returncode:
                 return program
     pytest.skip("no Python here can be started by nobody")

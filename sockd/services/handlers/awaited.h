@@ -37,7 +37,7 @@ typedef struct sockd_line_source {
     char is_open, is_by_line, is_paused, has_overrun;
 } sockd_line_source;
 
-/* One module in a process: cffi's. */
+/* One module in a process, cffi's: sockd/buffer/types.c sets them. */
 extern PyTypeObject *sockd_next_line_type, *sockd_line_waiter_type;
 
 extern PyType_Spec sockd_line_waiter_spec, sockd_line_source_spec, sockd_next_line_spec, sockd_line_delivery_spec;

@@ -1,14 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * line_delivery - the type LineDelivery: what the connections of a service have received, to their sources
- *
- * DESCRIPTION
- *   Also adds the types of this directory to the module.
  */
 #include "awaited.h"
 #include "sockmux.h"
-
-PyTypeObject *sockd_next_line_type, *sockd_line_waiter_type;
 
 typedef struct sockd_line_delivery {
     PyObject_HEAD
@@ -108,24 +103,3 @@ PyType_Spec sockd_line_delivery_spec = {
     .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
     .slots = delivery_slots,
 };
-
-static int add_awaited(PyObject *module, PyType_Spec *spec, const char *name, PyTypeObject **kept)
-{
-    PyObject *type = PyType_FromModuleAndSpec(module, spec, NULL);
-    int code = type == NULL ? -1 : PyModule_AddObjectRef(module, name, type);
-    if (kept != NULL)
-        *kept = (PyTypeObject *)type;
-    else
-        Py_XDECREF(type);
-    return code;
-}
-
-int sockd_add_awaited(PyObject *module)
-{
-    return add_awaited(module, &sockd_next_line_spec, "NextLine", &sockd_next_line_type) == 0
-                   && add_awaited(module, &sockd_line_waiter_spec, "LineWaiter", &sockd_line_waiter_type) == 0
-                   && add_awaited(module, &sockd_line_source_spec, "LineSource", NULL) == 0
-                   && add_awaited(module, &sockd_line_delivery_spec, "LineDelivery", NULL) == 0
-               ? 0
-               : -1;
-}

@@ -11,32 +11,15 @@ import contextvars
 import gc
 import sys
 import weakref
+from pathlib import Path
 
 import pytest
 
-from sockd.services.handlers.streams import StreamReader
+sys.path.insert(0, str(Path(__file__).parent))
+
+from awaiting import reader_of, run, waiting
 
 HOW = {"readline": lambda reader: reader.readline(), "anext": lambda reader: reader.__anext__()}
-
-
-def reader_of(loop):
-    return StreamReader(100, loop, lambda: False, 60, lambda: None)
-
-
-def run(scenario, **options):
-    """Run a coroutine function with a reader."""
-
-    async def main():
-        return await scenario(reader_of(asyncio.get_running_loop()))
-
-    return asyncio.run(main(), **options)
-
-
-async def waiting(awaitable):
-    """Return a task that has begun to wait."""
-    task = asyncio.ensure_future(awaitable)
-    await asyncio.sleep(0)
-    return task
 
 
 @pytest.mark.parametrize("how", HOW)

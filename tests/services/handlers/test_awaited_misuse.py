@@ -15,11 +15,15 @@ import selectors
 import sys
 import time
 import traceback
+from pathlib import Path
 
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parent))
+
+from awaiting import reader_of, run, waiting
+
 from sockd.net.loop.asyncio_loop import AsyncioLoop, LineDelivery, LineSource
-from sockd.services.handlers.streams import StreamReader
 
 
 class Transport:
@@ -32,26 +36,6 @@ class Transport:
 
     def resume_reading(self):
         self.is_held = False
-
-
-def reader_of(loop, is_late=lambda: False):
-    return StreamReader(100, loop, is_late, 60, lambda: None)
-
-
-def run(scenario, **options):
-    """Run a coroutine function with a reader."""
-
-    async def main():
-        return await scenario(reader_of(asyncio.get_running_loop()))
-
-    return asyncio.run(main(), **options)
-
-
-async def waiting(awaitable):
-    """Return a task that has begun to wait."""
-    task = asyncio.ensure_future(awaitable)
-    await asyncio.sleep(0)
-    return task
 
 
 def test_what_is_deleted_or_was_never_set_is_an_error():
