@@ -25,19 +25,18 @@ def written(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(sys, "dont_write_bytecode", False)
     monkeypatch.setattr(sys, "pycache_prefix", None)
-    names = []
+    before = dict(sys.modules)
 
     def write(name, word, second):
         path = tmp_path / f"{name}.py"
         path.write_text(SOURCE.format(word))
         os.utime(path, (second, second))
-        names.append(name)
         importlib.invalidate_caches()
         return path
 
     yield write
-    for name in names:
-        sys.modules.pop(name, None)
+    sys.modules.clear()
+    sys.modules.update(before)  # a reload forgets the tests, too
 
 
 def test_a_reload_believes_no_pyc_of_the_same_second(written):

@@ -609,12 +609,12 @@ def wire():
 
         def watch(port: int):
             try:
-                sock = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(0x0800))  # packet(7), ETH_P_IP
+                sock = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM)  # packet(7): nothing comes before bind
             except PermissionError:
                 pytest.skip("to watch packets needs CAP_NET_RAW")
             stack.enter_context(sock)
             only_port(sock, port)
-            sock.bind(("lo", 0x0800))
+            sock.bind(("lo", 0x0800))  # ETH_P_IP
 
             def take() -> list[Segment]:
                 seen: list[Segment] = []
