@@ -110,7 +110,7 @@ class Daemon:
         )
         self.reloading.absent.replace(resources.plans)
         self.reloading.absent.then = self._run_wanted_again
-        verbs: dict[str, Verb] = {}  # # the replies are made of the daemon's parts
+        verbs: dict[str, Verb] = {}  # the replies are made of the daemon's parts
         self._controlling: ControlServer | None = None
         if resources.control is not None:
             users = frozenset((0, self._lineage.starter))

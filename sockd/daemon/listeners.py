@@ -64,7 +64,7 @@ class ListenerRegistry:
         handlers: how long the handlers of each service take, measured from when on numbers are served somewhere.
         turns: how long the turns of the loop take, likewise.
         listeners: that accept or receive.
-        leaving: that were taken out and are being emptied, with what is done once they are closed.
+        draining: that were taken out and are being emptied, with what is done once they are closed.
         absent: listeners of the configuration that are not bound now.
         shut_down: called with one whose socket another process has shut down.
         lent_until: when other processes have closed what was drained last, by the clock of the loop.

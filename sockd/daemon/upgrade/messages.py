@@ -27,7 +27,7 @@ class Hello(Message):
     """What the new process gets.
 
     Args:
-        names: of the listening sockets, as for PassedSockets; these are the first descriptors.
+        names: of the listening sockets, as Inherited.descriptors has them; these are the first descriptors.
         owners: of each of these.
         control: path of the control socket, the next descriptor; None for none.
         control_path: path, device and inode, if it is removed at the end.

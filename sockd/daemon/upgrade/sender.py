@@ -96,7 +96,7 @@ class HandoffState:
         pidfile: with its lock.
         starter: uid that started the daemon.
         started: when, in seconds since 1970.
-        elders: channels to processes that have left before.
+        previous_processes: channels to those that have left before.
         files: RLIMIT_NOFILE at the start.
     """
 
@@ -235,7 +235,7 @@ class UpgradeSender:
             descriptors.append(own.pidfile.fileno())
         keeper = own.pidfile.keeper if own.pidfile is not None else None
         descriptors += [keeper.fileno()] if keeper is not None else []
-        descriptors += [elder.fileno() for elder in own.previous_processes]
+        descriptors += [one.fileno() for one in own.previous_processes]
         hello = Hello(
             names=[transfer.listener_name(served) for served in handed],
             owners=[

@@ -35,7 +35,7 @@ def way_at(served: ActiveListener) -> str:
 
 
 def listener_name(served: ActiveListener) -> str:
-    """Return the name under which PassedSockets finds a socket for its configured address."""
+    """Return the name under which InheritedSockets finds a socket for its configured address."""
     address, passed = served.address, served.listening.passed
     if address.scheme == "fd":
         return address.name
@@ -51,7 +51,7 @@ def flush_all(connections: ConnectionTable) -> None:
 
 
 def rows(connections: ConnectionTable, served: ActiveListener, number: int) -> Iterator[tuple[int, ConnectionState]]:
-    """Yield the connections of a listener that can move, with their ids; call settle() before.
+    """Yield the connections of a listener that can move, with their ids; call flush_all() before.
 
     Args:
         number: of the listening socket, for the rows.

@@ -93,14 +93,14 @@ class ConnectionInfo:
 
 @dataclass(frozen=True)
 class Totals:
-    """Numbers that only grow, but for `open` and `unsent`.
+    """Numbers that only grow, except `open` and `output_pending_bytes`.
 
     Attributes:
-        came: connections.
+        accepted: connections.
         open: of these, not ended.
         received, sent: bytes.
-        frames: that came.
-        unsent: bytes that wait for the kernel now.
+        frames: received.
+        output_pending_bytes: written, and not accepted by the kernel yet.
         reasons: how many connections ended for each CloseReason, by its number.
     """
 

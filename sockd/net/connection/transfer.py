@@ -32,8 +32,8 @@ class ConnectionState(msgspec.Struct, frozen=True, kw_only=True):
         listener: number of the listening socket that accepted it.
         numbers: of a struct sb_moved, by name.
         peer: its address.
-        unframed: input that was not framed yet.
-        unsent: output that the kernel has not accepted.
+        input_pending_bytes: input that was not framed yet.
+        output_pending_bytes: output that the kernel has not accepted.
         snapshot: of its sink.
         proxied: what a proxy reported about it.
     """

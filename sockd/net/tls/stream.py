@@ -106,7 +106,7 @@ class TlsStream:
     def write(self, plain: Buffer) -> None:
         """Encrypt.
 
-        Raises: as ssl, of `wire.FAILURES`.
+        Raises: as ssl, of `failures.FAILURES`.
         """
         size, done = len(plain), self.ssl_object.write(plain)
         while done < size:
