@@ -109,11 +109,6 @@ def _drops(sock: socket.socket) -> int | None:
         return None
 
 
-def dropped_datagrams(sock: socket.socket) -> int | None:
-    """Count the datagrams that found the receive buffer of a socket full; None where the kernel does not tell."""
-    return _drops(sock) if sys.platform == "linux" else None
-
-
 def time_wait_count(port: int) -> int | None:
     """Count the connections of a local port in TIME_WAIT (FAQ II.7).
 

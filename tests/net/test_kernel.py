@@ -11,7 +11,7 @@ import pytest
 
 from sockd.net import kernel
 from sockd.net.address.address import Address
-from sockd.net.kernel import AcceptQueue, accept_queue, dropped_datagrams, time_wait_count, unacknowledged
+from sockd.net.kernel import AcceptQueue, accept_queue, time_wait_count, unacknowledged
 from sockd.net.listen.bind import open_listener
 from sockd.settings.listen import ListenSettings
 
@@ -79,28 +79,11 @@ def test_no_queue_is_told_elsewhere(opened, monkeypatch):
     sock = listen(opened)
     monkeypatch.setattr(kernel.sys, "platform", "freebsd14")
     assert accept_queue(sock) is None
-    assert dropped_datagrams(sock) is None
 
 
 def test_overflows_are_unknown_to_an_old_kernel(opened, monkeypatch):
     monkeypatch.setattr(kernel, "SO_MEMINFO", 9999)
     assert accept_queue(listen(opened, backlog=2)) == AcceptQueue(0, 2, None)
-
-
-def test_datagrams_that_found_no_room_are_counted(opened):
-    sock = listen(opened, "udp://127.0.0.1:0", receive_buffer=4096)
-    assert dropped_datagrams(sock) == 0
-    client = opened.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
-    for _ in range(20):
-        client.sendto(bytes(1000), sock.getsockname())
-    arrived = 0
-    while True:
-        try:
-            arrived += len(sock.recv(2000)) // 1000
-        except BlockingIOError:
-            break
-    assert 0 < arrived < 20
-    assert dropped_datagrams(sock) == 20 - arrived
 
 
 @pytest.mark.parametrize("text", ["tcp://127.0.0.1:0", "tcp://[::1]:0", "tcp://[::]:0"])

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from sockd.daemon.control.connection_list import ConnectionQuery, encode_in_steps, list_connections
 from sockd.daemon.control.server import Deferred
-from sockd.daemon.workers.traces import IDS_PER_WORKER
 from sockd.net.loop.slices import run_in_slices, run_slice
 from sockd.wire.control import as_object, as_objects
 
@@ -128,7 +127,7 @@ def _collect(steps: Iterator[JsonObject | None], rows: list[JsonObject]) -> Iter
 
 def _daemon_wide(member: WorkerHandle, row: JsonObject) -> JsonObject:
     """Return a row with the worker's number, and with an id of the whole daemon, where it has one."""
-    number = {} if row.get("id") is None else {"id": member.number * IDS_PER_WORKER + row["id"]}
+    number = {} if row.get("id") is None else {"id": member.daemon_wide_id(row["id"])}
     return row | {"worker": member.number} | number
 
 

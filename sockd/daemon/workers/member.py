@@ -34,6 +34,10 @@ FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 60.0
 JITTER = 0.1
 """By so much of a limit workers differ, at most."""
+IDS_PER_WORKER = 10_000_000_000
+"""In the whole daemon, IDs of connections of worker n begin at n times this; those of a table have 31 bits
+(csrc/slots.h).
+"""
 
 
 class WorkerState(Enum):
@@ -190,6 +194,10 @@ class WorkerHandle:
         """Whether new clients come to it, or will once it is ready."""
         return self.state is WorkerState.ACCEPTING
 
+    def daemon_wide_id(self, id: int) -> int:
+        """Return the ID that one of its connections has in the whole daemon; split_id() is the way back."""
+        return self.number * IDS_PER_WORKER + id
+
     def retire(self) -> None:
         """Note that it leaves new clients to others; one that is to exit does so anyway."""
         if self.accepts_clients:
@@ -203,4 +211,20 @@ class WorkerHandle:
         return True
 
 
-__all__ = ["LAST", "PASSED", "SENSED", "STALLED", "LastWords", "WorkerGeneration", "WorkerHandle", "WorkerState"]
+def split_id(id: int) -> tuple[int, int]:
+    """Return the number of a worker (0: the supervisor itself) and the ID that a connection has there."""
+    return divmod(id, IDS_PER_WORKER)
+
+
+__all__ = [
+    "IDS_PER_WORKER",
+    "LAST",
+    "PASSED",
+    "SENSED",
+    "STALLED",
+    "LastWords",
+    "WorkerGeneration",
+    "WorkerHandle",
+    "WorkerState",
+    "split_id",
+]

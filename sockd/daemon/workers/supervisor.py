@@ -24,9 +24,10 @@ from sockd.daemon.workers.balance import WorkerSlot
 from sockd.daemon.workers.connection_pages import ConnectionCollection
 from sockd.daemon.workers.hangs import HangWatch
 from sockd.daemon.workers.listeners import WorkerListeners
+from sockd.daemon.workers.member import split_id
 from sockd.daemon.workers.memory import MemoryWatch, WorkerLimits, process_memory
 from sockd.daemon.workers.pool import WorkerPool
-from sockd.daemon.workers.traces import IDS_PER_WORKER, WorkerTraces
+from sockd.daemon.workers.traces import WorkerTraces
 from sockd.daemon.workers.worker import WorkerPlace, divide_limits, work
 from sockd.errors import EX_TEMPFAIL, EX_USAGE
 from sockd.lazy import load_resident
@@ -227,7 +228,7 @@ class Supervisor:
 
     def _close_one(self, words: Words) -> object:
         id = words["id"]
-        number, own = divmod(id, IDS_PER_WORKER)
+        number, own = split_id(id)
         answer = Deferred()
 
         def answered(results: Results) -> None:
@@ -247,11 +248,6 @@ class Supervisor:
         if not words["service"]:  # else it is an override, which they get as every one
             self._pool.ask("log-level", words=words)
         return result
-
-
-def first_id(member: WorkerHandle) -> int:
-    """Return where the numbers of a worker's connections begin."""
-    return member.number * IDS_PER_WORKER
 
 
 def _hangs(member: WorkerHandle) -> str:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sockd.daemon.control.tracing import MAX_ID
+from sockd.daemon.workers.member import IDS_PER_WORKER, split_id
 from sockd.units import parse_whole
 from sockd.wire.control import ControlRequest
 
@@ -16,9 +17,6 @@ if TYPE_CHECKING:
     from sockd.daemon.workers.member import WorkerHandle
     from sockd.daemon.workers.pool import WorkerPool
     from sockd.wire.control import JsonObject
-
-IDS_PER_WORKER = 10_000_000_000
-"""Numbers of connections of worker n begin at n times this; ids of the table have 31 bits (csrc/slots.h)."""
 
 
 class WorkerTraces:
@@ -74,7 +72,7 @@ class WorkerTraces:
         _, emit = self._begun.get(seen["trace"], ({}, None))
         if emit is not None:
             records = [
-                one | {"connection": member.number * IDS_PER_WORKER + one["connection"], "worker": member.number}
+                one | {"connection": member.daemon_wide_id(one["connection"]), "worker": member.number}
                 for one in seen["records"]
             ]
             emit(records, seen["left_out"])
@@ -83,10 +81,10 @@ class WorkerTraces:
 def _in_worker(subject: str, number: int) -> str:
     """Return a subject as a worker knows it: a connection by its own id, and one of another worker by none's."""
     wanted = parse_whole(subject, MAX_ID)
-    if wanted is None or wanted < IDS_PER_WORKER:
+    owner, id = split_id(wanted or 0)
+    if not owner:
         return subject
-    owner, id = divmod(wanted, IDS_PER_WORKER)
     return str(id if owner == number else IDS_PER_WORKER - 1)
 
 
-__all__ = ["IDS_PER_WORKER", "WorkerTraces"]
+__all__ = ["WorkerTraces"]

@@ -91,40 +91,6 @@ class ServerSocket:
         self.socket.close()
 
 
-def listen_stream(endpoint: Endpoint, settings: ListenSettings) -> socket.socket:
-    """Open a listening TCP or Unix stream socket.
-
-    Args:
-        endpoint: of SOCK_STREAM.
-        settings: the backlog, which the kernel caps (listen(2), FAQ III.3), and the options.
-
-    Raises:
-        PermissionFault: EACCES or EPERM, of bind() or of an option.
-        TemporaryFault: a Unix path whose directory another process keeps locked.
-        SystemFault: everything else; an address in use is named with its holder.
-
-    Source: listen(2), sockd.net.listen.options, FAQ II.4, III.3.
-    """
-    return _named(endpoint, settings).socket
-
-
-def bind_datagram(endpoint: Endpoint, settings: ListenSettings) -> socket.socket:
-    """Open a bound UDP or Unix datagram socket.
-
-    Args:
-        endpoint: of SOCK_DGRAM.
-        settings: the options.
-
-    Raises:
-        PermissionFault: EACCES or EPERM, of bind() or of an option.
-        TemporaryFault: a Unix path whose directory another process keeps locked.
-        SystemFault: everything else; an address in use is named with its holder.
-
-    Source: socket(7), udp(7), FAQ II.4, IV.5: SO_REUSEADDR would let two share a UDP port.
-    """
-    return _named(endpoint, settings).socket
-
-
 def open_listener(
     address: Address,
     settings: ListenSettings,
@@ -147,8 +113,12 @@ def open_listener(
         left out when the name has others (`::1 localhost` in /etc/hosts of a host without IPv6).
 
     Raises:
-        PermissionFault, SystemFault, TemporaryFault: as for `listen_stream`, or the
-            name is unknown; whatever had been opened is closed.
+        PermissionFault: EACCES or EPERM, of bind() or of an option.
+        TemporaryFault: the name cannot be looked up now, or another process keeps the directory of a Unix path locked.
+        SystemFault: everything else; an address in use is named with its holder.
+            In each case whatever had been opened is closed.
+
+    Source: socket(7), listen(2), udp(7), sockd.net.listen.options, FAQ II.4, III.3, IV.5.
     """
     endpoints = resolve_endpoints(address, passive=True)
     for left in reversed(range(SHARED_PORT_TRIES)):
@@ -216,13 +186,6 @@ def _open_all(
 
 def _left_out(error: OSError, endpoint: Endpoint, endpoints: list[Endpoint]) -> bool:
     return endpoint.family == socket.AF_INET6 and error.errno in NOT_HERE and len(endpoints) > 1
-
-
-def _named(endpoint: Endpoint, settings: ListenSettings) -> ServerSocket:
-    try:
-        return _open(endpoint, settings)
-    except OSError as error:
-        raise explain(error, endpoint) from None
 
 
 def _open(endpoint: Endpoint, settings: ListenSettings) -> ServerSocket:
@@ -317,4 +280,4 @@ def _try_path(path: str, endpoint: Endpoint) -> None:
         raise PermissionError(13, "Permission denied")
 
 
-__all__ = ["ServerSocket", "UnixPath", "bind_datagram", "bind_problem", "explain", "listen_stream", "open_listener"]
+__all__ = ["ServerSocket", "bind_problem", "explain", "open_listener"]

@@ -298,7 +298,6 @@ class AsyncFunctionHandler(PerConnectionHandler):
         self.running: set[AsyncAnswers] = set()
         self.function: Callable[..., object] = function
         self.handler = function
-        self._answers: dict[int, AsyncAnswers] = {}
 
     async def call(self, frame: Frame, connection: Connection) -> object:
         """Call the function, and wait for its reply, unless a decorator has replied at once."""

@@ -19,14 +19,6 @@ if TYPE_CHECKING:
     from sockd.net.connection.events import FrameProtocol
     from sockd.wire.framing import Frame
 
-PEER_REASONS = (CloseReason.EOF, CloseReason.TRUNCATED)
-"""Reasons of an end that the peer has begun with its own."""
-FIRST_POLL_SECONDS = 0.001
-MAX_POLL_SECONDS = 0.1
-"""Interval between two checks of output that the kernel has not accepted when its connection is closed; each is
-twice as long.
-"""
-
 
 class Transport(Connection):
     """A Connection as handlers have it.

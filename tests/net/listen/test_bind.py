@@ -10,17 +10,17 @@ import socket
 import pytest
 
 from sockd.errors import PermissionFault, SockdError, SystemFault
-from sockd.net.address.address import Address, Endpoint, resolve_endpoints
+from sockd.net.address.address import Address
 from sockd.net.listen import bind
-from sockd.net.listen.bind import bind_datagram, listen_stream, open_listener
+from sockd.net.listen.bind import open_listener
 from sockd.settings.listen import ListenSettings
 
 SETTINGS = ListenSettings(backlog=7)
 
 
-def endpoint(text):
-    (found,) = resolve_endpoints(Address.parse(text), passive=True)
-    return found
+def open_socket(text, settings=SETTINGS):
+    (one,) = open_listener(Address.parse(text), settings)
+    return one.socket
 
 
 def descriptors():
@@ -59,7 +59,7 @@ def close_all(listening):
 
 
 def test_a_stream_socket_has_its_options():
-    with listen_stream(endpoint("tcp://127.0.0.1:0"), SETTINGS) as sock:
+    with open_socket("tcp://127.0.0.1:0") as sock:
         assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) == 1
         assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR) == 1
         assert sock.proto == socket.IPPROTO_TCP  # with 0 asyncio leaves Nagle on for what it accepts
@@ -70,7 +70,7 @@ def test_a_stream_socket_has_its_options():
 @pytest.mark.parametrize("nodelay", [True, False])
 def test_what_is_accepted_inherits_nodelay(nodelay):
     with (
-        listen_stream(endpoint("tcp://127.0.0.1:0"), ListenSettings(nodelay=nodelay)) as sock,
+        open_socket("tcp://127.0.0.1:0", ListenSettings(nodelay=nodelay)) as sock,
         socket.create_connection(sock.getsockname()),
         sock.accept()[0] as peer,
     ):
@@ -78,7 +78,7 @@ def test_what_is_accepted_inherits_nodelay(nodelay):
 
 
 def test_a_datagram_socket_has_its_options():
-    with bind_datagram(endpoint("udp://127.0.0.1:0"), SETTINGS) as sock:
+    with open_socket("udp://127.0.0.1:0") as sock:
         assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR) == 0
         assert sock.proto == socket.IPPROTO_UDP
         assert sock.getblocking() is False
@@ -94,13 +94,14 @@ def test_ipv6_only_is_said_either_way(text, v6only):
         one.close()
 
 
-def test_every_ipv6_address_alone_leaves_ipv4_free():
-    alone = Endpoint(socket.AF_INET6, socket.SOCK_STREAM, socket.IPPROTO_TCP, ("::", 0, 0, 0))
-    with (
-        listen_stream(alone, SETTINGS) as sock,
-        listen_stream(endpoint(f"tcp://0.0.0.0:{sock.getsockname()[1]}"), SETTINGS),
-    ):
-        assert sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY) == 1
+def test_every_ipv6_address_of_a_name_leaves_ipv4_free(resolver):
+    resolver("::", "0.0.0.0")
+    listening = open_listener(Address.parse("tcp://many.example:0"), SETTINGS)
+    try:
+        assert len({one.endpoint.port for one in listening}) == 1
+        assert listening[0].socket.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY) == 1
+    finally:
+        close_all(listening)
 
 
 def test_one_line_serves_both_families():
@@ -192,7 +193,7 @@ def test_what_was_opened_is_closed_when_a_later_address_fails(resolver):
         resolver("127.0.0.1", "127.0.0.2")
         with pytest.raises(SystemFault, match=f"tcp://127.0.0.2:{port}: "):
             open_listener(Address.parse(f"tcp://many.example:{port}"), SETTINGS)
-        with listen_stream(endpoint(f"tcp://127.0.0.1:{port}"), SETTINGS):
+        with open_socket(f"tcp://127.0.0.1:{port}"):
             pass
 
 
@@ -209,18 +210,18 @@ def test_an_address_in_use_is_named_with_the_errno_and_the_holder(scheme):
 
 
 def test_restarting_over_time_wait_works_at_once():
-    with listen_stream(endpoint("tcp://127.0.0.1:0"), SETTINGS) as first:
+    with open_socket("tcp://127.0.0.1:0") as first:
         name = first.getsockname()
         with socket.create_connection(name) as client:
             first.accept()[0].close()
             assert client.recv(1) == b""
-    with listen_stream(endpoint(f"tcp://127.0.0.1:{name[1]}"), SETTINGS) as second:
+    with open_socket(f"tcp://127.0.0.1:{name[1]}") as second:
         assert second.getsockname() == name
 
 
 def test_an_address_of_another_host_is_explained():
     with pytest.raises(SystemFault, match=r"tcp://192\.0\.2\.254:7: .*EADDRNOTAVAIL.*no interface"):
-        listen_stream(endpoint("tcp://192.0.2.254:7"), SETTINGS)
+        open_socket("tcp://192.0.2.254:7")
 
 
 @pytest.mark.parametrize("call", ["setsockopt", "bind", "listen", "getsockname"])
@@ -232,20 +233,18 @@ def test_nothing_is_left_open_by_a_failing_call(monkeypatch, call):
         raise OSError(errno.ENOBUFS, "no buffer space")
 
     setattr(Failing, call, fail)
-    wanted = endpoint("tcp://127.0.0.1:0")
     monkeypatch.setattr(bind.socket, "socket", Failing)
     with pytest.raises(SystemFault, match=r"tcp://127\.0\.0\.1:0: .* \(ENOBUFS\)"):
-        listen_stream(wanted, SETTINGS)
+        open_socket("tcp://127.0.0.1:0")
 
 
 def test_no_descriptor_left_is_a_system_fault(monkeypatch):
     def refuse(*_):
         raise OSError(errno.EMFILE, "too many")
 
-    wanted = endpoint("tcp://127.0.0.1:0")
     monkeypatch.setattr(bind.socket, "socket", refuse)
     with pytest.raises(SockdError, match=r"tcp://127\.0\.0\.1:0: .*EMFILE"):
-        listen_stream(wanted, SETTINGS)
+        open_socket("tcp://127.0.0.1:0")
 
 
 def test_a_privileged_port_says_what_it_needs(monkeypatch):
@@ -253,10 +252,9 @@ def test_a_privileged_port_says_what_it_needs(monkeypatch):
         def bind(self, _):
             raise PermissionError(errno.EACCES, "denied")
 
-    wanted = endpoint("tcp://127.0.0.1:25")
     monkeypatch.setattr(bind.socket, "socket", Denied)
     with pytest.raises(PermissionFault, match=r"EACCES.*CAP_NET_BIND_SERVICE"):
-        listen_stream(wanted, SETTINGS)
+        open_socket("tcp://127.0.0.1:25")
 
 
 def test_a_path_is_owned_and_given_back(tmp_path):
@@ -284,10 +282,10 @@ def test_a_path_goes_again_when_listen_fails(tmp_path, monkeypatch):
 
     monkeypatch.setattr(bind.socket, "socket", Deaf)
     with pytest.raises(SystemFault, match=f"unix:{tmp_path}/s: "):
-        listen_stream(endpoint(f"unix:{tmp_path}/s"), SETTINGS)
+        open_socket(f"unix:{tmp_path}/s")
     assert os.listdir(tmp_path) == []
 
 
 def test_a_directory_that_is_not_there_is_explained(tmp_path):
     with pytest.raises(SystemFault, match=r"ENOENT.*its directory does not exist"):
-        bind_datagram(endpoint(f"unixgram:{tmp_path}/none/s"), SETTINGS)
+        open_socket(f"unixgram:{tmp_path}/none/s")
