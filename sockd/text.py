@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from sockd.lazy import datetime, difflib, json, pattern
+from sockd.lazy import datetime, difflib, json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -31,7 +31,7 @@ def show(value: object) -> str:
     if isinstance(value, int) and value.bit_length() > 64:
         return f"an integer of {value.bit_length()} bits"
     if isinstance(value, (list, dict)):
-        return _KINDS[type(value)]
+        return TYPE_NAMES[type(value)]
     if isinstance(value, str):
         return quote(value if len(value) <= LONGEST_SHOWN else value[:LONGEST_SHOWN] + "...")
     return value.isoformat() if isinstance(value, (datetime.date, datetime.time)) else str(value)
@@ -49,9 +49,6 @@ def suggest(word: str, known: Iterable[str]) -> str:
     """
     near = nearest(word, known)
     return f"; did you mean {quote(near)}?" if near else ""
-
-
-_BARE = pattern(r"=[ \t]*(?P<value>[A-Za-z0-9./:][\w./: +-]*?)[ \t]*(?:#.*)?$")
 
 
 def quote(text: str) -> str:
@@ -109,7 +106,7 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
     return lowered[close[0]] if close else None
 
 
-_KINDS: dict[type, str] = {
+TYPE_NAMES: dict[type, str] = {
     bool: "a boolean",
     int: "an integer",
     float: "a number with a fraction",
@@ -119,4 +116,15 @@ _KINDS: dict[type, str] = {
 }
 
 
-__all__ = ["LONGEST_SHOWN", "keep_references", "nearest", "quote", "quote_key", "show", "suggest"]
+__all__ = [
+    "LONGEST_SHOWN",
+    "TYPE_NAMES",
+    "KeyPath",
+    "dotted",
+    "keep_references",
+    "nearest",
+    "quote",
+    "quote_key",
+    "show",
+    "suggest",
+]

@@ -11,7 +11,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from sockd.cli.config_source import Source, read_source
-from sockd.config.load import dump
+from sockd.config.dump import dump
 from sockd.daemon.conflicts import conflicts
 from sockd.daemon.plan import plan
 from sockd.errors import EX_OK, ConfigurationError, under_key

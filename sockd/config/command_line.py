@@ -17,12 +17,11 @@ from sockd.values import replace
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sockd.config import check_daemon, check_listen, convert, load
+    from sockd.config import check_daemon, check_listen, convert
     from sockd.settings.address import Services
     from sockd.settings.daemon import LogFormat, LogLevel, Multiplexer
     from sockd.text import KeyPath
 else:
-    load = lazily("sockd.config.load")
     check_daemon = lazily("sockd.config.check_daemon")
     check_listen = lazily("sockd.config.check_listen")
     convert = lazily("sockd.config.convert")
@@ -88,7 +87,7 @@ def from_command_line(
     if errors:
         raise UsageError("\n".join(errors))
     if listeners and (problems := list(check_listen.check_listeners(listeners, base.service))):
-        raise UsageError("\n".join(f"--listen {show(listen[load._index(p.path)])}: {p.text}" for p in problems))
+        raise UsageError("\n".join(f"--listen {show(listen[_index(p.path)])}: {p.text}" for p in problems))
     former = base.daemon
     log = replace(former.log, level=_either(log_level, former.log.level), format=_either(log_format, former.log.format))
     daemon = replace(
@@ -106,12 +105,17 @@ def from_command_line(
 
     def find_place(key: KeyPath) -> tuple[str, KeyPath]:
         if key[0] == "listen" and (listeners or inetd is not None):
-            return f"--listen {show(listen[load._index(key)])}" if listeners else "--inetd", key[3:]
+            return f"--listen {show(listen[_index(key)])}" if listeners else "--inetd", key[3:]
         if key[0] == "daemon" and given.get(str(key[1])) is not None:
             return f"--{key[1]}", key[2:]
         return base.find_place(key)
 
     return replace(base, daemon=daemon, listen=tuple(listeners) or base.listen, find_place=find_place)
+
+
+def _index(path: KeyPath) -> int:
+    """Return which [[listen]] table a key is of."""
+    return int(path[1])
 
 
 def _either(given: T | None, former: T) -> T:

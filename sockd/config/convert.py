@@ -39,14 +39,7 @@ from sockd.settings.program import ProgramLimits
 from sockd.settings.relay import CheckSettings
 from sockd.settings.service import ServiceSettings
 from sockd.settings.tls import TlsSettings
-from sockd.text import (
-    _KINDS,
-    KeyPath,
-    quote,
-    quote_key,
-    show,
-    suggest,
-)
+from sockd.text import TYPE_NAMES, KeyPath, quote, quote_key, show, suggest
 from sockd.units import format_duration, format_size, parse_duration, parse_size
 from sockd.values import dataclass, fields, is_dataclass
 
@@ -289,7 +282,7 @@ def _read_scalar(hint: object, about: About, raw: object, path: KeyPath, problem
     if isinstance(raw, str) and get_origin(hint) is tuple:
         words = raw.split() if path[-1] == "exec" else [raw]
         text = f"{show(raw)} {what or near}; write {path[-1]} = [{', '.join(map(quote, words))}]"
-    elif hint is str and reason.endswith((_KINDS[int], _KINDS[float])):
+    elif hint is str and reason.endswith((TYPE_NAMES[int], TYPE_NAMES[float])):
         text += ", in quotes"
     problems.append(Problem(path, text, raw))
     return _WRONG
@@ -341,7 +334,7 @@ def _describe(raw: object) -> str:
 
 
 def _kind(raw: object) -> str:
-    return next((text for kind, text in _KINDS.items() if isinstance(raw, kind)), "a date or time")
+    return next((text for kind, text in TYPE_NAMES.items() if isinstance(raw, kind)), "a date or time")
 
 
 def _number(hint: object, number: float | None) -> str:

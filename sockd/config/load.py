@@ -18,13 +18,12 @@ from sockd.config.check_listen import EXAMPLE, check_listeners
 from sockd.config.check_relay import check_relay
 from sockd.config.check_service import check_service
 from sockd.config.convert import MAX_PROBLEMS, Problem, read
-from sockd.config.dump import dump
 from sockd.config.include import Document, KeyPlace, open_in, read_document
 from sockd.config.relative import with_absolute_paths
 from sockd.config.substitute import Unresolved, hide, substitute
 from sockd.errors import ConfigurationError, PermissionFault, SockdError
 from sockd.files import trusted
-from sockd.text import KeyPath, dotted, nearest
+from sockd.text import dotted, nearest
 from sockd.values import replace
 
 if TYPE_CHECKING:
@@ -32,9 +31,6 @@ if TYPE_CHECKING:
 
     from sockd.settings import Settings
     from sockd.settings.address import Services
-
-__all__ = ["dump", "find", "load", "loads"]
-
 
 LOCAL_FILE = "sockd.toml"
 SYSTEM_FILE = "/etc/sockd/sockd.toml"
@@ -176,5 +172,4 @@ def _message(place: KeyPlace, problem: Problem) -> str:
     return ": ".join(part for part in parts if part)
 
 
-def _index(path: KeyPath) -> int:
-    return int(path[1])
+__all__ = ["LOCAL_FILE", "MAX_FILE_BYTES", "candidates", "find", "load", "loads"]

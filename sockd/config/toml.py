@@ -13,7 +13,7 @@ from functools import cached_property
 
 from sockd.errors import ConfigurationError
 from sockd.lazy import pattern, tomllib
-from sockd.text import _BARE, KeyPath, quote
+from sockd.text import KeyPath, quote
 
 _KEY = r"""(?:[A-Za-z0-9_-]+|"[^"\n]*"|'[^'\n]*')"""
 _DOTTED = rf"{_KEY}(?:[ \t]*\.[ \t]*{_KEY})*"
@@ -24,6 +24,7 @@ MAX_KEY_PARTS = 32
 5.
 """
 _DEEP = pattern(rf"(?:^|[\[{{,])[ \t]*{_KEY}(?:[ \t]*\.[ \t]*{_KEY}){{{MAX_KEY_PARTS}}}", re.MULTILINE)
+_BARE = pattern(r"=[ \t]*(?P<value>[A-Za-z0-9./:][\w./: +-]*?)[ \t]*(?:#.*)?$")
 _BARE_WORDS = pattern(r"true|false|[-+0-9._eE]+|inf|nan")
 _PLACE = pattern(r"(?P<what>.*) \(at (?:line (?P<line>\d+), column (?P<column>\d+)|end of document)\)", re.DOTALL)
 
@@ -179,4 +180,4 @@ def _split(dotted: str) -> KeyPath:
     return tuple(key.strip("\"'") for key in re.findall(_KEY, dotted))
 
 
-__all__ = []
+__all__ = ["Lines", "parse"]

@@ -8,7 +8,8 @@ from ipaddress import ip_network
 import pytest
 
 from sockd.config.command_line import from_command_line
-from sockd.config.load import dump, loads
+from sockd.config.dump import dump
+from sockd.config.load import loads
 from sockd.config.substitute import as_written
 from sockd.errors import ConfigurationError
 from sockd.settings import DaemonSettings, Duration, LogSettings, Settings, Size
