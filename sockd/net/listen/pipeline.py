@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The way of a connection from accept() to whoever serves it: steps in a row, each of which decides about one thing.
 
-    room -> PROXY header -> conditions -> name -> admission -> rate of all -> TLS -> greeting -> delivery
+    room -> PROXY header -> conditions -> CID -> name -> admission -> hosts access -> rate of all -> ident
+         -> TLS -> greeting -> delivery
 
 The steps are in sockd.net.listen.steps and client_steps.  A step answers with a `Passage`.  One that has to wait (for a
 header, for a name, for a handshake) answers WAIT, and calls advance() or lose() later, once.  Whatever a step raises
