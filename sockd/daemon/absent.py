@@ -260,8 +260,7 @@ class AbsentListeners:
         serving.absent[:] = [one for one in serving.absent if one not in bound]
         for served in made:
             if served.listening not in sockets:
-                event = {"address": str(served), "service": served.plan.service.name}
-                logger.info("listening", extra={"event": event})
+                served.log_start()
         self._keep(())
 
 

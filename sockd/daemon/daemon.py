@@ -164,9 +164,7 @@ class Daemon:
         self._resources.plans.clear()  # else the handlers of the start would stay, whatever is reloaded
         self._resources.listening.clear()
         for served in begun:
-            event = {"address": str(served), "service": served.run.spec.name}
-            event |= {"passed": served.listening.passed} if served.listening.passed else {}
-            logger.info("listening", extra={"event": event})
+            served.log_start()
 
     def serve(self) -> None:
         """Go on where the process before this one stops, say that this one serves, and serve until the loop is stopped.

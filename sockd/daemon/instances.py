@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 from collections import Counter
 from contextlib import ExitStack, suppress
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
 else:
     options = lazily("sockd.net.listen.options", resident=True)
     packets = lazily("sockd.services.handlers.packets", resident=True)
+
+logger = logging.getLogger("sockd.daemon")
 
 ACCEPTS_A_TURN = 128
 """So that one listener's rush does not hold up the connections that are there."""
@@ -93,6 +96,12 @@ class ActiveListener:
 
     def __str__(self) -> str:
         return str(self.listening)
+
+    def log_start(self) -> None:
+        """Log that clients are accepted from now on."""
+        event = {"address": str(self), "service": self.plan.service.name}
+        event |= {"passed": self.listening.passed} if self.listening.passed else {}
+        logger.info("listening", extra={"event": event})
 
     def descriptors(self, connections: ConnectionTable) -> int:
         """Count those of its connections in the table."""

@@ -364,8 +364,7 @@ class Reload:
         serving.start(made, replaced)
         for served in made:
             if served not in replaced:
-                event = {"address": str(served), "service": served.plan.service.name}
-                logger.info("listening", extra={"event": event})
+                served.log_start()
         for served in removed:
             self.drain(served)
         ready.renewal.finish()

@@ -12,9 +12,10 @@ only some services or commands need is named where the parts are put together:
 Likewise a regular expression is compiled when it is first used (`_WORD = pattern(r"[a-z]+")`), and what a module of the
 standard library imports for its own rare cases can wait (`with without("traceback"): import logging`).
 
-Such a module is used by its name (`relay.RelayService`), in functions alone: what is done at import loads it.  A
-function has no import of its own, so that load_all() knows each of them: before the root directory changes, or where
-the serving user could not read this library, everything that may be used later is imported (sockd.daemon.startup).
+Such a module is used by its name (`relay.RelayService`), in functions alone: what is done at import loads it.  Outside
+of commands (sockd.cli) and the self-test, whose library stays readable, no function has an import of its own, so that
+load_all() knows each module: before the root directory changes, or where the serving user could not read this library,
+everything that may be used later is imported (sockd.daemon.startup).
 Names of sockd are found through the package, and those outside before any directory of handlers, which is the last on
 sys.path (sockd.services.handlers_path).  Source: PEP 690, which was not accepted; PEP 810.
 """

@@ -182,6 +182,7 @@ class ThreadPool:
             held_back = self._log_limit.admit("start")
             if held_back is not None:
                 event = {"threads": len(self._threads), "error": str(error)}
+                event |= {"held_back": held_back} if held_back else {}
                 logger.error("no thread can be started", extra={"event": event})
             return
         if not self._threads and self._interval is not None:
