@@ -176,4 +176,4 @@ class Duration(float):
     """A number of seconds; in TOML a number or text such as "500ms" or "15m"."""
 
 
-__all__ = ["Duration", "Size", "parse_whole"]
+__all__ = ["Duration", "Size", "format_duration", "format_size", "parse_duration", "parse_size", "parse_whole"]

@@ -69,6 +69,12 @@ class Source:
 
 
 def read_source(options: Options) -> Source:
+    """Read the settings of a run; those of the command line override those of its file.
+
+    Raises:
+        ConfigurationError, PermissionFault: as sockd.config.load.load(); the directory of the file cannot be opened.
+        UsageError: an option is wrong.
+    """
     path = str(pathlib.Path(options.config)) if options.config else None
     if path is None and not options.listen:
         path = find()
@@ -153,4 +159,13 @@ def _example() -> Settings:
     return Settings(listen=(ListenSettings(addresses=tuple(map(Address.parse, texts)), service="upper"),))
 
 
-__all__ = ["EXAMPLE", "EXAMPLE_ADDRESS", "Source"]
+__all__ = [
+    "EXAMPLE",
+    "EXAMPLE_ADDRESS",
+    "Source",
+    "configuration_files",
+    "keep_directory",
+    "make_loader",
+    "read_source",
+    "source_files",
+]

@@ -202,6 +202,11 @@ def _addresses(path: KeyPath, listen: ListenSettings) -> Iterator[tuple[KeyPath,
 
 
 def why_not_service(name: str, tables: Iterable[str]) -> str:
+    """Return why a name is not that of a service, and what is possible; empty if it is one.
+
+    Args:
+        tables: names of the [service] tables.
+    """
     known = [*tables, *(builtin for builtin in BUILTINS if builtin not in tables)]
     if name in known:
         return ""
@@ -250,4 +255,4 @@ def _check_encrypted(path: KeyPath, listen: ListenSettings) -> Iterator[Problem]
             yield Problem((*path, "tls"), text)
 
 
-__all__ = ["MAX_ALPN_BYTES", "check_kinds", "check_listeners", "check_tls"]
+__all__ = ["EXAMPLE", "MAX_ALPN_BYTES", "check_kinds", "check_listeners", "check_tls", "why_not_service"]

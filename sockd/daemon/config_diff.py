@@ -92,6 +92,13 @@ def continued(
     stands: Sequence[BoundAddress | None],
     renewed: Mapping[ActiveListener, ServerSocket],
 ) -> Iterator[tuple[Address, ServerSocket, ListenerPlan, ActiveListener]]:
+    """Yield what ListenerRegistry.prepare() wants of each socket that stays, or that replaces one.
+
+    Args:
+        wanted: each address as written, and its service.
+        stands: of each of these, the bound address that it continues; None for a new one.
+        renewed: sockets that replace those whose path was lost.
+    """
     for (address, one), stand in zip(wanted, stands, strict=True):
         for served in stand.served if stand is not None else ():
             yield address, renewed.get(served, served.listening), one, served
@@ -106,6 +113,7 @@ def why_not_switched(stand: BoundAddress, shares_socket: bool) -> str:
 
 
 def not_switched(kept: Sequence[tuple[ListenSettings, BoundAddress]], settings: Settings) -> Iterator[str]:
+    """Yield why each kept address prevents a reload, if it does: `wait` was switched on or off."""
     for listen, stand in kept:
         table = settings.service.get(listen.service)
         if text := why_not_switched(stand, bool(table is not None and table.wait)):
@@ -113,6 +121,11 @@ def not_switched(kept: Sequence[tuple[ListenSettings, BoundAddress]], settings: 
 
 
 def later_keys(place: str, old: DaemonSettings | LogSettings, new: DaemonSettings | LogSettings) -> Iterator[str]:
+    """Yield the keys of a table that differ and take effect only at the next start, such as `daemon.user`.
+
+    Args:
+        place: of the table, as keys are written in messages.
+    """
     for field in fields(old):
         if field.name in AT_ONCE or getattr(old, field.name) == getattr(new, field.name):
             continue
@@ -123,11 +136,13 @@ def later_keys(place: str, old: DaemonSettings | LogSettings, new: DaemonSetting
 
 
 def later_listen_keys(kept: Sequence[tuple[ListenSettings, BoundAddress]]) -> Iterator[str]:
+    """Yield, for each kept address, the keys of its [[listen]] that take effect only when it is bound again."""
     for listen, stand in kept:
         yield from _bound_before(str(stand.address), stand.served[0].plan.settings, listen)
 
 
 def later_for_rebound(replaced: dict[ActiveListener, ActiveListener]) -> Iterator[str]:
+    """Yield the same of listeners that were replaced: from the new one to the old one."""
     for new, old in replaced.items():
         yield from _bound_before(str(new), old.plan.settings, new.plan.settings)
 
@@ -138,4 +153,15 @@ def _bound_before(address: str, old: ListenSettings, new: ListenSettings) -> Ite
         yield f"{address}: {', '.join(changed)}"
 
 
-__all__ = ["Changes", "ReloadResult"]
+__all__ = [
+    "BoundAddress",
+    "Changes",
+    "PreparedReload",
+    "ReloadResult",
+    "continued",
+    "later_for_rebound",
+    "later_keys",
+    "later_listen_keys",
+    "not_switched",
+    "why_not_switched",
+]

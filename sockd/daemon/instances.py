@@ -191,4 +191,4 @@ class TimedEvents(PassedEvents):
         self._histogram.observe(perf_counter() - began)
 
 
-__all__ = ["ActiveListener", "Renew", "Runtime", "ServiceInstance", "TimedEvents"]
+__all__ = ["ActiveListener", "Renew", "Runtime", "ServiceInstance", "TimedEvents", "framed_goodbye"]

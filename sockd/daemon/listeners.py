@@ -443,4 +443,4 @@ class ListenerRegistry:
         return found
 
 
-__all__ = ["ActiveListener", "ListenerRegistry"]
+__all__ = ["CLOSED_SECONDS", "ActiveListener", "ListenerRegistry"]

@@ -46,7 +46,7 @@ else:
     path_access = lazily("sockd.net.listen.path_access", resident=True)
     source_filter = lazily("sockd.net.listen.source_filter", resident=True)
 
-__all__ = ["ListenerPlan", "check_opened", "plan"]
+__all__ = ["ListenerPlan", "check_opened", "listen_addresses", "number_equal", "plan"]
 
 
 @dataclass(frozen=True)

@@ -112,4 +112,4 @@ def _opened_anew(fd: int) -> int:
         return -1
 
 
-__all__ = ["LineWriter", "Outlet"]
+__all__ = ["PIECE_BYTES", "LineWriter", "Outlet"]

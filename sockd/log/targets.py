@@ -332,4 +332,4 @@ def _journal_field(name: str, value: str) -> bytes:
     return name.encode() + b"\n" + struct.pack("<Q", len(data)) + data + b"\n"
 
 
-__all__ = ["CollectorHandler", "FileHandler", "JournalHandler", "SyslogHandler", "open_target"]
+__all__ = ["KEY", "CollectorHandler", "FileHandler", "JournalHandler", "SyslogHandler", "open_target"]

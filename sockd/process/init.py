@@ -63,4 +63,4 @@ def _reaped() -> tuple[int, int] | None:
     return (pid, status) if pid else None
 
 
-__all__ = ["stand_before"]
+__all__ = ["FIRST", "stand_before"]

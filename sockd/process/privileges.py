@@ -360,9 +360,12 @@ __all__ = [
     "Wanted",
     "check_directory",
     "drop",
+    "find_user",
+    "group_id",
     "load_before_chroot",
     "load_late_modules",
     "look_up",
     "prepare",
     "wanted",
+    "why_unreadable",
 ]

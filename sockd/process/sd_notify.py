@@ -211,4 +211,4 @@ def _send_with(manager: socket.socket, text: str, descriptors: Sequence[int]) ->
     manager.sendmsg([text.encode()], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))])
 
 
-__all__ = ["Notifier", "connect"]
+__all__ = ["MICROSECONDS", "UNKNOWN", "Notifier", "connect"]

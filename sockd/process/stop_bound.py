@@ -171,4 +171,4 @@ def install_signals(handler: OwnHandler) -> Signals:
     return signals
 
 
-__all__ = ["MARGIN_SECONDS", "URGENT_SECONDS", "StopBound", "install_signals"]
+__all__ = ["MARGIN_SECONDS", "URGENT_SECONDS", "WORKER_SECONDS", "StopBound", "install_signals"]

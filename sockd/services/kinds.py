@@ -341,4 +341,16 @@ def goodbye_payload(table: ServiceSettings, own: bytes | None) -> bytes:
     return table.goodbye.encode("utf-8", "surrogateescape") if table.goodbye is not None else own or b""
 
 
-__all__ = ["KIND_BY_KEY", "Kind", "goodbye_payload"]
+__all__ = [
+    "KIND_BY_KEY",
+    "AsyncFunctionKind",
+    "BatchKind",
+    "BlockingKind",
+    "BuiltinKind",
+    "CoroutineKind",
+    "FunctionKind",
+    "Kind",
+    "MetricsKind",
+    "ProtocolKind",
+    "goodbye_payload",
+]

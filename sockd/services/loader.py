@@ -319,6 +319,7 @@ __all__ = [
     "as_service",
     "check_session",
     "describe_error",
+    "drop_doubtful_bytecode",
     "find",
     "is_factory",
     "known_or_made",

@@ -352,4 +352,4 @@ def _service_names(scheme: Scheme) -> list[str]:
     return [name for row in rows if len(row) > 1 and row[1].endswith(f"/{scheme}") for name in (row[0], *row[2:])]
 
 
-__all__ = ["FORMS", "SCHEMES", "WILDCARDS", "Address", "Scheme", "Services", "bracket", "known_services"]
+__all__ = ["FORMS", "MAX_PORT", "SCHEMES", "WILDCARDS", "Address", "Scheme", "Services", "bracket", "known_services"]

@@ -171,4 +171,12 @@ DEFAULT_MAX_RELAYED = 4096
 """Of a relay without max_connections; each holds two descriptors."""
 
 
-__all__ = ["SocksUrl", "TargetState", "read_target", "read_via"]
+__all__ = [
+    "DEFAULT_MAX_RELAYED",
+    "CheckSettings",
+    "RelaySettings",
+    "SocksUrl",
+    "TargetState",
+    "read_target",
+    "read_via",
+]

@@ -173,4 +173,13 @@ SERVICE_KEYS = tuple(field.name for field in fields(ServiceSettings) if field.na
 """Every key of [service.NAME] that goes with some kinds."""
 
 
-__all__ = ["KINDS", "SERVICE_KEYS", "KindRules", "ServiceSettings"]
+__all__ = [
+    "KINDS",
+    "PROGRAM_KEYS",
+    "SERVICE_KEYS",
+    "HandlerSettings",
+    "KindRules",
+    "ServiceSettings",
+    "TooLong",
+    "Unfinished",
+]

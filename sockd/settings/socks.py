@@ -222,4 +222,4 @@ class SocksSettings:
     bind: bool = setting(True, help="serve BIND", source="RFC 1928, section 4")
 
 
-__all__ = ["KINDS", "Network", "Rule", "parse_rule"]
+__all__ = ["DEFAULT_MAX_CLIENTS", "KINDS", "Network", "Rule", "SocksSettings", "parse_rule"]

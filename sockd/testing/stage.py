@@ -242,4 +242,4 @@ class Stage:
         return False
 
 
-__all__ = ["Link", "Stage", "make_spec"]
+__all__ = ["PIECE_BYTES", "TURN_SECONDS", "Link", "Stage", "make_spec"]

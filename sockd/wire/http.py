@@ -179,6 +179,7 @@ __all__ = [
     "LINE_BYTES",
     "HttpRequest",
     "RequestError",
+    "is_loopback",
     "names_this_machine",
     "parse",
     "request_host",

@@ -149,4 +149,4 @@ def _login(user: str, password: str) -> bytes:
     return b"\1" + b"".join(bytes((len(word),)) + word for word in words)
 
 
-__all__ = ["Phase", "SocksClient", "SocksRefusal"]
+__all__ = ["MAX_REPLY_BYTES", "Phase", "SocksClient", "SocksRefusal"]

@@ -1137,12 +1137,3 @@ def test_wrong_command_line(listen, options, expected):
 def test_wrong_address_on_the_command_line():
     with pytest.raises(UsageError, match=r'^--listen "tpc://:1=upper": .*did you mean tcp://:1'):
         from_command_line(["tpc://:1=upper"])
-
-
-def test_public_names():
-    assert sorted(module.__all__) == [
-        "dump",
-        "find",
-        "load",
-        "loads",
-    ]

@@ -183,4 +183,4 @@ def _program(pid: int | None) -> str:
         return ""
 
 
-__all__ = ["Difference", "HostSocket", "compare", "host_sockets"]
+__all__ = ["SAME", "Difference", "HostSocket", "compare", "host_sockets"]

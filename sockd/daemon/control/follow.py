@@ -132,4 +132,4 @@ class FollowedVerbs:
             raise TemporaryFault(f"{MAX_STREAMS} clients follow this daemon already; end one of them")
 
 
-__all__ = ["FollowedVerbs", "TraceStream"]
+__all__ = ["Begin", "Emit", "FollowedVerbs", "TraceStream"]

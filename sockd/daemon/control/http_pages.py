@@ -304,4 +304,4 @@ def _programs(listeners: Sequence[ActiveListener]) -> Iterator[tuple[Labels, Map
             yield _where(served), programs
 
 
-__all__ = ["MetricsPages"]
+__all__ = ["MetricsPages", "read_status_page"]

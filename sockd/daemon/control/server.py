@@ -370,4 +370,4 @@ class _Asking:
         self._ended(self)
 
 
-__all__ = ["ControlServer", "Deferred", "answer_to", "listen"]
+__all__ = ["ControlServer", "Deferred", "Verb", "Words", "answer_to", "listen"]

@@ -344,4 +344,4 @@ def traceable_services(serving: ListenerRegistry) -> tuple[list[str], list[str]]
     return seen, sorted(set(kinds) - set(seen))
 
 
-__all__ = ["Record", "Trace", "TraceSubject", "Tracer", "traceable_services"]
+__all__ = ["INTERVAL_SECONDS", "MAX_ID", "Record", "Trace", "TraceSubject", "Tracer", "traceable_services"]

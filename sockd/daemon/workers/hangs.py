@@ -111,4 +111,4 @@ def _peers(pid: int) -> list[str]:
     return [str(SocketAddress.parse(one.raddr.ip, one.raddr.port)) for one in found if one.raddr]
 
 
-__all__ = ["HangWatch"]
+__all__ = ["MAX_NAMED", "HangWatch"]

@@ -217,6 +217,7 @@ def split_id(id: int) -> tuple[int, int]:
 
 
 __all__ = [
+    "FIRST_PAUSE_SECONDS",
     "IDS_PER_WORKER",
     "LAST",
     "PASSED",

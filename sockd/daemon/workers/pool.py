@@ -401,4 +401,4 @@ def _log_unanswered(member: WorkerHandle, verb: str, error: str) -> None:
 
 _LATE = f"a worker was not ready within {START_SECONDS:g} s"
 
-__all__ = ["GenerationStart", "WorkerGeneration", "WorkerHandle", "WorkerPool"]
+__all__ = ["ANSWER_SECONDS", "KILL_SECONDS", "GenerationStart", "Results", "WorkerPool"]

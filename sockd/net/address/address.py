@@ -14,20 +14,9 @@ from typing import cast
 
 from sockd.errors import SystemFault, TemporaryFault
 from sockd.net.address.sockaddr import AF_VSOCK, CID_ANY, Endpoint, SockAddr, format_sockaddr
-from sockd.settings.address import SCHEMES, WILDCARDS, Address, Scheme, Services, known_services
+from sockd.settings.address import WILDCARDS, Address
 
-__all__ = [
-    "SCHEMES",
-    "WILDCARDS",
-    "Address",
-    "Endpoint",
-    "Scheme",
-    "Services",
-    "SockAddr",
-    "format_sockaddr",
-    "known_services",
-    "resolve_endpoints",
-]
+__all__ = ["WILDCARDS", "Address", "Endpoint", "format_sockaddr", "resolve_endpoints"]
 
 _KINDS: dict[str, tuple[socket.SocketKind, int]] = {
     "tcp": (socket.SOCK_STREAM, socket.IPPROTO_TCP),

@@ -247,6 +247,7 @@ __all__ = [
     "PORT_ANY",
     "UNKNOWN",
     "Endpoint",
+    "IPAddress",
     "SockAddr",
     "SocketAddress",
     "format_peer",

@@ -159,4 +159,4 @@ def log_end(service: str, connections: ConnectionTable, id: int, reason: CloseRe
     logger.info("closed", extra={"event": event})
 
 
-__all__ = ["log_end"]
+__all__ = ["REASONS", "ConnectionFilter", "ConnectionInfo", "Totals", "log_end"]

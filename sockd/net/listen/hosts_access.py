@@ -270,4 +270,4 @@ def read_access_file(path: str) -> str:
         return ""
 
 
-__all__ = ["AccessClient", "AccessRule", "AccessRules", "HostsFiles", "parse_rules", "read_access_file"]
+__all__ = ["UNKNOWN", "AccessClient", "AccessRule", "AccessRules", "HostsFiles", "parse_rules", "read_access_file"]

@@ -141,4 +141,4 @@ class TlsConnections:
         return True
 
 
-__all__ = ["TlsConnections", "UnreadError"]
+__all__ = ["StartsTls", "TlsConnections", "UnreadError"]

@@ -122,4 +122,4 @@ def close_with_reset(sock: socket.socket) -> None:
     sock.close()
 
 
-__all__ = ["RESET", "Input", "SocketPair", "TlsSocket", "close_with_reset", "pair"]
+__all__ = ["INPUT", "RESET", "Input", "SocketPair", "TlsSocket", "close_with_reset", "pair"]

@@ -132,4 +132,4 @@ class StartTlsUpgrade:
         self._set.abort(self._connection.id, CloseReason.REFUSED)
 
 
-__all__ = ["StartTlsUpgrade"]
+__all__ = ["StartTlsUpgrade", "handshakes_for"]

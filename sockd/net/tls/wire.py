@@ -124,4 +124,4 @@ class TlsWire:
                 self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
 
-__all__ = ["TlsWire"]
+__all__ = ["RECEIVE_BYTES", "TlsWire"]

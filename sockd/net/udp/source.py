@@ -147,4 +147,4 @@ class SourcedAnswer:
         """No more datagrams come."""
 
 
-__all__ = ["DatagramSource", "LineFunction", "SourcedAnswer", "call_outcome", "checked"]
+__all__ = ["DatagramSource", "LineFunction", "Outcome", "Reply", "SourcedAnswer", "call_outcome", "checked"]

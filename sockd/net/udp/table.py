@@ -186,4 +186,4 @@ class DatagramTable(DatagramCalls):
             raise OSError(ffi.errno, os.strerror(ffi.errno))
 
 
-__all__ = ["DATAGRAMS_A_TURN", "MAX_DATAGRAM_BYTES", "DatagramTable", "Received"]
+__all__ = ["DATAGRAMS_A_TURN", "MAX_DATAGRAM_BYTES", "DatagramTable", "Failures", "Received"]

@@ -146,4 +146,4 @@ class HttpProtocol(Protocol):
         self._transport.write("\r\n".join([*head, "", ""]).encode() + (body if with_body else b""))
 
 
-__all__ = ["HttpProtocol", "Page"]
+__all__ = ["HttpProtocol", "Later", "Page", "Pages"]

@@ -100,4 +100,4 @@ def is_power_of_ten(number: int) -> bool:
     return str(number).rstrip("0") == "1"
 
 
-__all__ = ["QUICK_SECONDS", "Outcome", "Restarts", "outcome"]
+__all__ = ["QUICK_SECONDS", "Head", "Outcome", "Restarts", "is_power_of_ten", "outcome"]

@@ -168,4 +168,4 @@ class FunctionAdapter:
         """Nothing to tell."""
 
 
-__all__ = ["frame_method", "wants_bytes", "wants_datagrams"]
+__all__ = ["FunctionAdapter", "ProtocolAdapter", "ProtocolFactory", "frame_method", "wants_bytes", "wants_datagrams"]

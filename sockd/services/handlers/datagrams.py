@@ -350,6 +350,7 @@ def _nothing(*_: object) -> None:
 
 
 __all__ = [
+    "Answer",
     "AsyncDatagrams",
     "DatagramCodec",
     "DatagramPeer",

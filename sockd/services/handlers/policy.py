@@ -151,4 +151,4 @@ class PolicyHandler(PerConnectionHandler):
         super().closed(id, reason)
 
 
-__all__ = ["FramePolicy", "PolicyHandler", "frame_terminator"]
+__all__ = ["Ended", "FramePolicy", "PolicyHandler", "frame_terminator"]

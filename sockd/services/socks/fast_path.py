@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from sockd.net.address.sockaddr import SocketAddress
 from sockd.net.relay.tally import PairedClient
-from sockd.services.socks.client import SocksSession, logger
+from sockd.services.socks.client import SocksSession
 from sockd.services.socks.rules import AccessRequest, parse_ip
 from sockd.wire.close_reason import CloseReason
 from sockd.wire.socks_address import Destination
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from sockd.net.connection.sources import Sources
     from sockd.net.relay.relay_table import FallbackClient, RelayObserver, RelayTable
     from sockd.services.socks.server import SocksService
+
+logger = logging.getLogger("sockd.socks")
 
 REMEMBERED = 4096
 """Verdicts that hold as long as the rules do, by the addresses of client and target."""
