@@ -3,10 +3,13 @@ from asyncio import AbstractEventLoop, Future
 from collections import deque
 from collections.abc import Callable, Generator
 from contextvars import Context
+from types import ModuleType
 from typing import Any, Self
 
 ffi: Any
 lib: Any
+
+def add_line_types(module: ModuleType, /) -> None: ...
 
 class FrameCutter:
     @property

@@ -32,9 +32,6 @@ if TYPE_CHECKING:
 
     Data = bytes | bytearray | memoryview
 
-if lib.sockd_add_types() < 0:
-    raise ImportError("sockd._sockbuf cannot have its types")
-
 FrameCutter = _sockbuf.FrameCutter
 FrameEncoder = _sockbuf.FrameEncoder
 DatagramCalls = _sockbuf.DatagramCalls

@@ -3,76 +3,59 @@
  * types - the types that the module sockd._sockbuf has beside cffi's ffi and lib
  *
  * DESCRIPTION
- *   The module is made by cffi; what is written by hand is added to it at the first import.
- *
- *   Compiled into sockd._sockbuf by csrc/sockbuf_build.py, which reads the
- *   declarations between the marks.
+ *   The module is made by cffi; what is written by hand is added while it is imported, in the interpreter that imports it.
+ *   A function that cffi calls cannot do that: the lock has been released, and PyGILState_Ensure() gets it for the main
+ *   interpreter.
  */
-
-/* <cffi> from here to </cffi> the Python extension reads these declarations */
-
-/* Add the types FrameCutter, FrameEncoder, DatagramCalls and FrameExchange to the module sockd._sockbuf.
- * Returns 0, or -1. */
-int sockd_add_types(void);
-
-/* Likewise LineSource, NextLine, LineWaiter and LineDelivery, for coroutines. */
-int sockd_add_line_types(void);
-
-/* </cffi> */
-
 #include "awaited.h"
 
 PyTypeObject *sockd_next_line_type, *sockd_line_waiter_type;
 
-/* kept: a place for a reference of ours, or NULL. */
-static int add_type(PyObject *module, PyType_Spec *spec, const char *name, PyTypeObject **kept)
+/* 0, or -1: an exception.  *kept: the type; it is made once in a process. */
+static int add_type(PyObject *module, PyType_Spec *spec, PyTypeObject **kept)
 {
-    PyObject *type = PyType_FromModuleAndSpec(module, spec, NULL);
-    int code = type == NULL ? -1 : PyModule_AddObjectRef(module, name, type);
-    if (kept != NULL)
-        *kept = (PyTypeObject *)type;
-    else
-        Py_XDECREF(type);
-    return code;
+    if (*kept == NULL)
+        *kept = (PyTypeObject *)PyType_FromModuleAndSpec(module, spec, NULL);
+    const char *name = strrchr(spec->name, '.') + 1;
+    return *kept == NULL ? -1 : PyModule_AddObjectRef(module, name, (PyObject *)*kept);
 }
 
 static int add_frame_types(PyObject *module)
 {
-    return add_type(module, &sockd_cutter_spec, "FrameCutter", NULL) == 0
-                   && add_type(module, &sockd_encoder_spec, "FrameEncoder", NULL) == 0
-                   && add_type(module, &sockd_calls_spec, "DatagramCalls", NULL) == 0
-                   && add_type(module, &sockd_exchange_spec, "FrameExchange", NULL) == 0
+    static PyTypeObject *cutter, *encoder, *calls, *exchange;
+    return add_type(module, &sockd_cutter_spec, &cutter) == 0 && add_type(module, &sockd_encoder_spec, &encoder) == 0
+                   && add_type(module, &sockd_calls_spec, &calls) == 0 && add_type(module, &sockd_exchange_spec, &exchange) == 0
                ? 0
                : -1;
 }
 
-static int add_line_types(PyObject *module)
+/* An interpreter that shares the module has a copy of it, which this one is not bound to. */
+static PyObject *add_line_types(PyObject *Py_UNUSED(self), PyObject *module)
 {
-    return add_type(module, &sockd_next_line_spec, "NextLine", &sockd_next_line_type) == 0
-                   && add_type(module, &sockd_line_waiter_spec, "LineWaiter", &sockd_line_waiter_type) == 0
-                   && add_type(module, &sockd_line_source_spec, "LineSource", NULL) == 0
-                   && add_type(module, &sockd_line_delivery_spec, "LineDelivery", NULL) == 0
-               ? 0
-               : -1;
+    static PyTypeObject *source, *delivery;
+    return add_type(module, &sockd_next_line_spec, &sockd_next_line_type) == 0
+                   && add_type(module, &sockd_line_waiter_spec, &sockd_line_waiter_type) == 0
+                   && add_type(module, &sockd_line_source_spec, &source) == 0
+                   && add_type(module, &sockd_line_delivery_spec, &delivery) == 0
+               ? Py_NewRef(Py_None)
+               : NULL;
 }
 
-static int add_to_module(int (*add)(PyObject *module))
+static PyMethodDef type_functions[] = {
+    {"add_line_types", add_line_types, METH_O,
+     "Add LineSource, NextLine, LineWaiter and LineDelivery to this module, for coroutines: add_line_types(module)."},
+    {NULL, NULL, 0, NULL},
+};
+
+PyMODINIT_FUNC PyInit__sockbuf(void);
+PyMODINIT_FUNC sockd_make_module(void);
+
+PyMODINIT_FUNC PyInit__sockbuf(void)
 {
-    PyGILState_STATE state = PyGILState_Ensure(); /* cffi releases it for a call */
-    PyObject *module = PyImport_AddModule("sockd._sockbuf");
-    int code = module == NULL ? -1 : add(module);
-    if (code < 0)
-        PyErr_Print();
-    PyGILState_Release(state);
-    return code;
+    PyObject *module = sockd_make_module();
+    if (module != NULL && (add_frame_types(module) < 0 || PyModule_AddFunctions(module, type_functions) < 0))
+        Py_CLEAR(module);
+    return module;
 }
 
-int sockd_add_types(void)
-{
-    return add_to_module(add_frame_types);
-}
-
-int sockd_add_line_types(void)
-{
-    return add_to_module(add_line_types);
-}
+#define PyInit__sockbuf sockd_make_module /* what cffi writes behind this */

@@ -18,7 +18,6 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from sockd import _sockbuf
-from sockd._sockbuf import lib
 from sockd.net.loop.loop import TURN_SECONDS, EventLoop
 from sockd.net.loop.state_table import StateTable
 
@@ -35,8 +34,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("sockd.loop")
 
-if lib.sockd_add_line_types() < 0:
-    raise ImportError("sockd._sockbuf cannot have its types of coroutines")
+_sockbuf.add_line_types(_sockbuf)
 
 LineDelivery = _sockbuf.LineDelivery
 LineSource = _sockbuf.LineSource
