@@ -167,10 +167,12 @@ static PyObject *cutter_bytes(sockd_cutter *self, const sb_frame *frame)
 static int cutter_cut(sockd_cutter *self, PyObject *(*make)(sockd_cutter *, const sb_frame *), PyObject **made)
 {
     sb_frame frame;
-    int code = cutter_find(self, &frame);
-    if (code <= 0)
-        return code;
-    *made = make(self, &frame);
+    do {
+        int code = cutter_find(self, &frame);
+        if (code <= 0)
+            return code;
+        *made = make(self, &frame);
+    } while (*made == NULL && !PyErr_Occurred()); /* the frame is not there any more */
     if (*made == NULL)
         return SB_ERR_NOMEM;
     cutter_skip(self, frame.next);
@@ -196,26 +198,47 @@ static PyObject *view_part(PyObject *data, size_t begin, size_t end, int is_byte
     return part;
 }
 
-/* A frame with dots to take out is copied; so is one in the bytearray that is less than what is behind it, which would
- * otherwise have to be moved away from the view when more is fed. */
-static PyObject *cutter_view(sockd_cutter *self, const sb_frame *frame)
+/* Change the bytearray no more, and keep it from being resized by others: they reach it by memoryview.obj, also once the
+ * view is released.  0, or -1. */
+static int cutter_guard(sockd_cutter *self)
 {
-    PyObject *view;
+    self->is_own = 0;
+    PyObject *data = self->data, *guard = PyMemoryView_FromObject(data);
+    int code = guard == NULL ? -1 : 0;
+    if (self->data == data && self->guard == NULL)
+        self->guard = guard;
+    else
+        Py_XDECREF(guard);
+    return code;
+}
+
+/* A view of a frame.  One with dots to take out is copied; so is one in the bytearray that is less than what is behind
+ * it, which would otherwise have to be moved away from the view when more is fed. */
+static PyObject *view_frame(sockd_cutter *self, PyObject *data, const sb_frame *frame)
+{
     size_t at = self->begin;
     if (frame->dots > 0 || (self->is_own && frame->next < cutter_left(self) - frame->next)) {
         PyObject *copy = cutter_bytes(self, frame);
-        view = copy == NULL ? NULL : PyMemoryView_FromObject(copy);
+        PyObject *view = copy == NULL ? NULL : PyMemoryView_FromObject(copy);
         Py_XDECREF(copy);
         return view;
     }
-    view = view_part(self->data, at + frame->start, at + frame->end, PyByteArray_Check(self->data));
-    if (view == NULL || !self->is_own)
-        return view;
-    self->guard = PyMemoryView_FromObject(self->data); /* by memoryview.obj, once the view is released */
-    if (self->guard == NULL)
+    if (self->is_own && cutter_guard(self) < 0)
+        return NULL;
+    return view_part(data, at + frame->start, at + frame->end, PyByteArray_Check(data));
+}
+
+/* The same; NULL without an exception: look again.  Up to Python 3.11 the collector runs where a view is made, and with
+ * it code of others, which may feed more or take the frame. */
+static PyObject *cutter_view(sockd_cutter *self, const sb_frame *frame)
+{
+    PyObject *data = Py_NewRef(self->data);
+    size_t begin = self->begin;
+    uint64_t offset = self->offset;
+    PyObject *view = view_frame(self, data, frame);
+    if (view != NULL && (self->data != data || self->begin != begin || self->offset != offset))
         Py_CLEAR(view);
-    else
-        self->is_own = 0;
+    Py_DECREF(data);
     return view;
 }
 

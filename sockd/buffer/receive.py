@@ -67,7 +67,9 @@ class ReceiveBuffer(FrameCutter):
             raise TypeError("a datagram is already a frame; a stream buffer would join it with the next one")
         made = description(framing)
         least = lib.sb_framing_room(made)
-        limit = least + CHUNK_BYTES if self._max_bytes is None else self._max_bytes
+        limit = min(least + CHUNK_BYTES, MAX_BYTES) if self._max_bytes is None else self._max_bytes
+        if least > MAX_BYTES:
+            raise ValueError(f"{framing!r} has frames of up to {least} bytes, and a buffer holds up to {MAX_BYTES}")
         if not least <= limit <= MAX_BYTES:
             raise ValueError(f"max_bytes must be {least} to {MAX_BYTES} for {framing!r}, not {limit}")
         self._framing, self._limit = framing, limit

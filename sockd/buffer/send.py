@@ -158,12 +158,12 @@ class SendBuffer:
         Raises:
             OSError: as the socket raises it; all data is still held.
         """
-        if not self._pieces:
-            view = memoryview(self._content())
-            sent = self._send(target, view) if view else 0
-            del view  # before the buffer moves
-        else:
+        if not self._pieces and not isinstance(target, int):
+            self._seal()  # the target may keep what it gets, or write to this buffer meanwhile
+        if self._pieces:
             sent = self._send_pieces(target)
+        else:
+            sent = self._send(target, memoryview(self._content())) if len(self) else 0
         self._consume(sent)
         return sent
 

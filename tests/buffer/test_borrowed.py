@@ -14,6 +14,10 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+import pytest
+
+from sockd.buffer import Line, SendBuffer
+
 KEPT = """
 import gc
 from sockd.buffer import BufferFull, Line, Netstring, PayloadError, SendBuffer, encode
@@ -108,3 +112,101 @@ def test_memory_of_a_view_is_not_freed_by_its_owner():
     """Seen to fail: the frame behind the view was looked for in memory that had been freed."""
     done = subprocess.run([sys.executable, "-c", BEHIND], capture_output=True, text=True, timeout=60, cwd="/")
     assert (done.stdout, done.returncode) == ("not resized\nb'the rest' 0\n", 0), done.stderr
+
+
+COLLECTED = """
+import gc
+import sys
+
+from sockd.buffer import DotBlock, FrameError, Line, Netstring, ReceiveBuffer
+
+
+class Meddling:
+    def __init__(self, meddle, buffer):
+        self.meddle, self.buffer, self.itself = meddle, buffer, self
+
+    def __del__(self):
+        self.meddle(self.buffer)
+
+
+def in_pieces(buffer):
+    for _ in range(3):
+        buffer.feed(b"A" * 5000)
+    buffer.feed(b"\\r\\n..B\\r\\n.\\r\\nfollows")
+
+
+def whole(buffer):
+    buffer.feed(b"A" * 15000 + b"\\r\\n..B\\r\\n.\\r\\nfollows")
+
+
+MEDDLES = [
+    lambda buffer: buffer.unread(),
+    lambda buffer: buffer.pop(),
+    lambda buffer: list(buffer.views()),
+    lambda buffer: buffer.feed(bytes(100_000)),
+    lambda buffer: (buffer.unread(), buffer.feed(b"short")),
+    lambda buffer: setattr(buffer, "framing", Netstring(10)),
+]
+for feed in (in_pieces, whole):
+    for framing in (Line(100_000), DotBlock(100_000)):
+        for meddle in MEDDLES:
+            for early in range(8):
+                buffer = ReceiveBuffer(framing)
+                feed(buffer)
+                before = buffer.held
+                gc.collect()
+                gc.disable()
+                Meddling(meddle, buffer)
+                left = [[] for _ in range(gc.get_threshold()[0] - early)]
+                frames = buffer.views()
+                gc.enable()
+                views = []
+                try:
+                    views.extend(frames)
+                except FrameError:  # of the other framing
+                    pass
+                gc.disable()
+                del left
+                gc.collect()
+                gc.enable()
+                for view in views:
+                    payload = bytes(view).strip(b"\\r\\n.")
+                    assert payload in (b"A" * 15000, b"A" * 15000 + b"\\r\\n.B", b"B", b""), payload[:50]
+                assert buffer.offset + buffer.held - before in (0, 5, 100_000), (buffer.offset, buffer.held)
+print("whole")
+"""
+
+
+def test_a_view_that_is_made_while_the_collector_runs_code_on_the_buffer():
+    """Seen to fail, by SIGSEGV: up to Python 3.11 it may run wherever an object is made, such as a view."""
+    done = subprocess.run([sys.executable, "-c", COLLECTED], capture_output=True, text=True, timeout=60, cwd="/")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "whole\n", "")
+
+
+class Keeping:
+    """Keeps what it is given, as asyncio's transports do from Python 3.12 on, and has more written meanwhile."""
+
+    def __init__(self, at_once, buffer):
+        self.at_once, self.buffer, self.got, self.offered = at_once, buffer, [], []
+
+    def send(self, data):
+        self.offered.append((data, bytes(data)))
+        self.buffer.append(b"more" * 100)
+        sent = data[: self.at_once]
+        self.got.append(sent)
+        return len(sent)
+
+
+@pytest.mark.parametrize("at_once", [1 << 20, 1000])
+def test_what_was_sent_stays_as_it_was(at_once):
+    """Seen to fail: what had been sent, and was kept, was what the buffer held later, or memory of others."""
+    buffer = SendBuffer(Line(1000))
+    target = Keeping(at_once, buffer)
+    frames = [b"%d " % number * 20 for number in range(100)]
+    buffer.extend(frames)
+    for _ in range(100):
+        buffer.send_to(target)
+    buffer.extend(frames)
+    del buffer, target.buffer
+    assert all(bytes(data) == before and data.readonly for data, before in target.offered)
+    assert b"".join(target.got).startswith(b"\n".join(frames) + b"\n" + b"more" * 100 + b"\n")

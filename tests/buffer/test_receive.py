@@ -239,6 +239,9 @@ def test_max_bytes_must_hold_a_frame_and_can_be_counted(max_bytes):
 def test_a_limit_that_memory_cannot_have():
     with pytest.raises(ValueError, match="limit is more than"):
         ReceiveBuffer(Netstring(2**64))
+    with pytest.raises(ValueError, match=r"Line\(.*\) has frames of up to 2147483650 bytes, and a buffer holds up to"):
+        ReceiveBuffer(Line(2**31))
+    assert ReceiveBuffer(Line(2**31 - 3)).held == 0
 
 
 def test_a_datagram_needs_no_buffer():
