@@ -143,7 +143,7 @@ static PySendResult next_send(PyObject *object, PyObject *value, PyObject **resu
     }
     if (!PyErr_Occurred() && (*result = begin_to_wait(self)) != NULL)
         return PYGEN_NEXT;
-    PyObject *rest = PyErr_Occurred() ? NULL : PyObject_CallMethod((PyObject *)self->source, "_next_line", NULL);
+    PyObject *rest = PyErr_Occurred() ? NULL : PyObject_CallMethod((PyObject *)self->source, "_next_line", "i", was_woken);
     if (rest == NULL)
         return PYGEN_ERROR;
     self->rest = rest;

@@ -124,8 +124,12 @@ class StreamReader(LineSource, asyncio.StreamReader):  # type: ignore[misc]  # w
         """Return the next line with its ending, without one at the end of file, b"" after it; as asyncio's."""
         return await self._line()
 
-    async def _next_line(self) -> bytes:
-        """Give the others a turn if it is time to, and wait for a line, if need be."""
+    async def _next_line(self, was_woken: int) -> bytes:
+        """Give the others a turn if it is time to, and wait for a line, if need be.
+
+        Args:
+            was_woken: whether something has come for which it waited.
+        """
         if (self._lines or self._whole) and self._is_over():
             await asyncio.sleep(0)
         if not self._buffer and self._waiter is None and self._exception is None:
@@ -144,11 +148,21 @@ class StreamReader(LineSource, asyncio.StreamReader):  # type: ignore[misc]  # w
             is_alone = self._waiter is None
             try:
                 await self._wait_for_data("readuntil")  # as asyncio, whose readline() calls it
+                was_woken = True
             finally:
                 if is_alone:
                     self._since = None
+        if was_woken and self._exception is not None and not self._has_to_wait():
+            error, self._exception = self._exception, None  # behind what has woken it, as with asyncio
+            try:
+                return await self._buffered_line()
+            finally:
+                self._exception = error
         await self._turn()
         return await self._buffered_line()
+
+    def _has_to_wait(self) -> bool:
+        return not self._eof and len(self._buffer) <= self._limit and LF not in self._buffer
 
     async def _buffered_line(self) -> bytes:
         try:

@@ -113,15 +113,18 @@ class Run:
         self.seen = []
         self.task = None
         self.is_open = True
+        self.is_part = False
 
     async def step(self, kind, what):
         if kind == "feed" and self.is_open:
+            self.is_part = b"\n" not in what
             self.reader.feed_data(what)
         elif kind == "eof":
             self.is_open = False
             self.reader.feed_eof()
         elif kind == "fail":
-            await turns()
+            if self.is_part:
+                await turns()  # a reader of asyncio's that a part of a line has woken waits for ever
             self.reader.set_exception(what)
         elif kind == "turns":
             await turns(what)
