@@ -232,6 +232,63 @@ def test_what_is_no_header():
             testing.connect(where, proxy_header=header)
 
 
+@pytest.mark.parametrize(
+    "client", ["192.0.2.7", ("host.example", 1), ("192.0.2.7", 70_000), ("192.0.2.7", -1), ("192.0.2.7", "1"), (1, 2)]
+)
+@pytest.mark.parametrize("begin", [testing.connect, testing.datagrams])
+def test_what_is_no_address_of_a_client(begin, client):
+    with pytest.raises(ValueError, match=r"client is a numeric address and a port, such as .*, not "):
+        begin(where, client=client)
+
+
+def test_what_is_asked_wrongly_is_told():
+    with pytest.raises(ValueError, match="client is an IPv4 address here"):
+        testing.datagrams(where, client=("2001:db8::1", 1))
+    with pytest.raises(HandlerError, match=r"cannot answer datagrams; a function or an asyncio\.DatagramProtocol can"):
+        testing.datagrams(session)
+    for conversations in ([], ["text\n"], b"bytes\n"):
+        with pytest.raises(ValueError, match="conversations: a list of what clients send"):
+            testing.simulate(greet, 1, conversations)
+    with testing.connect(greet) as peer:
+        for data in ("text\n", 5, None):
+            with pytest.raises(TypeError, match="bytes-like"):
+                peer.send(data)
+        peer.send(memoryview(b"you\n"))
+        assert peer.received() == b"hello you\n"
+
+
+WITHIN_A_LOOP = """
+import asyncio, gc
+from sockd import testing
+
+async def session(reader, writer):
+    writer.write(await reader.readline())
+
+async def test(handler):
+    return testing.answer(handler, b"line\\n")
+
+assert asyncio.run(test(bytes.upper)) == b"LINE\\n"
+try:
+    asyncio.run(test(session))
+except RuntimeError as error:
+    assert "make the test a plain function, or call it by asyncio.to_thread()" in str(error), error
+else:
+    raise AssertionError
+
+async def test_in_a_thread():
+    return await asyncio.to_thread(testing.answer, session, b"line\\n")
+
+assert asyncio.run(test_in_a_thread()) == b"line\\n"
+
+gc.collect()
+"""
+
+
+def test_within_an_event_loop():
+    """Seen to fail: two loops cannot run in a thread, and of the one that did not, sockets were left open."""
+    subprocess.run([sys.executable, "-X", "dev", "-W", "error", "-c", WITHIN_A_LOOP], check=True, timeout=60, cwd="/")
+
+
 CERTIFICATE = {"subject": ((("commonName", "ann"),),)}
 
 

@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from sockd._sockbuf import lib
+from sockd.errors import HandlerError
 from sockd.net.address.sockaddr import Endpoint, SocketAddress
 from sockd.net.listen.bind import ServerSocket
 from sockd.net.udp.addresses import NAME_FAMILY
@@ -19,6 +20,7 @@ from sockd.net.udp.rules import DatagramRules
 from sockd.net.udp.table import DatagramTable
 from sockd.services.handlers.datagrams import DatagramCodec
 from sockd.settings.listen import ListenSettings
+from sockd.testing.facts import parse_client
 from sockd.testing.stage import Stage, make_spec
 
 if TYPE_CHECKING:
@@ -43,7 +45,9 @@ def datagrams(found: object, *, client: tuple[str, int] | None = None) -> Datagr
         client: numeric IPv4 address and port that the datagrams say they come from, in place of a Unix socket's name.
 
     Raises:
-        HandlerError: it is no handler, cannot be imported, or its startup failed.
+        HandlerError: it is no handler of datagrams, cannot be imported, or its startup failed.
+        ValueError: client is no numeric IPv4 address and port.
+        RuntimeError: an event loop runs in this thread, and the handler needs one of its own.
     """
     return DatagramClient(found, client)
 
@@ -141,7 +145,12 @@ class DatagramClient:
     """Whoever sends datagrams to a handler; a context manager."""
 
     def __init__(self, found: object, client: tuple[str, int] | None = None) -> None:
-        self._stage = stage = Stage(make_spec(found), 1, time.monotonic)
+        spec = make_spec(found)
+        if not spec.kind.answers_datagrams:
+            raise HandlerError(f"{spec.name} cannot answer datagrams; {spec.kind.instead}")
+        if client is not None and parse_client(client).family != socket.AF_INET:
+            raise ValueError(f"client is an IPv4 address here, not {client[0]}")
+        self._stage = stage = Stage(spec, 1, time.monotonic)
         self._stack = ExitStack()
         self._stack.callback(stage.close)
         with ExitStack() as stack:
@@ -154,7 +163,6 @@ class DatagramClient:
             make_listener = DatagramListener if client is None else InternetLikeListener
             if client is not None:
                 own = stack.enter_context(InternetLike(own.detach(), client, self._sock.getsockname()))
-            spec = stage.spec
             answer = spec.kind.datagram(DatagramCodec(spec.framing, by_line=spec.datagram_lines))
             rules = DatagramRules(ListenSettings(), stage.loop.clock, small=False)
             endpoint = Endpoint(socket.AF_UNIX, socket.SOCK_DGRAM, 0, own.getsockname())
@@ -174,8 +182,10 @@ class DatagramClient:
     def close(self) -> None:
         """Close the handler's socket, and ours."""
         self._listener.close()
-        self._stage.run_until_idle()
-        self._stack.close()
+        try:
+            self._stage.run_until_idle()
+        finally:
+            self._stack.close()
 
     @property
     def counts(self) -> DatagramCounts:

@@ -8,10 +8,12 @@ is what `get_extra_info` returns.
 from __future__ import annotations
 
 import ssl
+import struct
 from collections.abc import Mapping  # noqa: TC003 - of a dataclass
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
+from sockd.net.address.sockaddr import SocketAddress
 from sockd.net.listen.proxy_protocol import client_address
 from sockd.net.tls.socket_pair import Input
 from sockd.wire import proxy
@@ -20,7 +22,6 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
 
-    from sockd.net.address.sockaddr import SocketAddress
     from sockd.net.loop.loop import EventLoop
     from sockd.net.tls.wire import TlsWire
 
@@ -150,6 +151,23 @@ class StartedTls:
         sock.close()
 
 
+def parse_client(client: tuple[str, int]) -> SocketAddress:
+    """Return the address that a test gives its client.
+
+    Raises:
+        ValueError: it is no numeric address and port.
+    """
+    try:
+        host, port = client
+        address = SocketAddress.parse(host, port)
+        address.packed()
+    except (AttributeError, OSError, TypeError, ValueError, struct.error):
+        raise ValueError(
+            f'client is a numeric address and a port, such as ("192.0.2.7", 40000), not {client!r}'
+        ) from None
+    return address
+
+
 def parse_header(header: bytes) -> tuple[SocketAddress | None, proxy.Header]:
     """Return the client's address that a PROXY header has, None where it has none, and all that it says.
 
@@ -165,4 +183,4 @@ def parse_header(header: bytes) -> tuple[SocketAddress | None, proxy.Header]:
     return client_address(found), found
 
 
-__all__ = ["PlainStream", "StartedTls", "Tls", "parse_header"]
+__all__ = ["PlainStream", "StartedTls", "Tls", "parse_client", "parse_header"]

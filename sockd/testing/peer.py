@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import socket
 import time
+from contextlib import ExitStack
 from itertools import chain, repeat
 from typing import TYPE_CHECKING
 
 from sockd.net.address.sockaddr import SocketAddress
 from sockd.net.connection.peers import ProxyInfo
-from sockd.testing.facts import parse_header
+from sockd.testing.facts import parse_client, parse_header
 from sockd.testing.stage import PIECE_BYTES, TURN_SECONDS, Stage, make_spec
 
 if TYPE_CHECKING:
@@ -39,8 +40,9 @@ def connect(
         starttls: the handler may call `start_tls()`, and learns this then.
 
     Raises:
-        ValueError: it is no PROXY header.
-        HandlerError: it is no handler, cannot be imported, or its startup failed.
+        ValueError: client is no numeric address and port, or proxy_header is no PROXY header.
+        HandlerError: found is no handler, cannot be imported, or its startup failed.
+        RuntimeError: an event loop runs in this thread, and the handler needs one of its own.
     """
     return Peer(found, client, proxy_header, tls, starttls)
 
@@ -75,15 +77,18 @@ class Peer:
         tls: Tls | None = None,
         starttls: Tls | None = None,
     ) -> None:
-        address = None if client is None else SocketAddress.parse(*client)
+        address = None if client is None else parse_client(client)
         proxied = None
         if proxy_header:
             proxy = address or SocketAddress(socket.AF_UNIX)
             address, header = parse_header(proxy_header)
             address, proxied = address or proxy, ProxyInfo(proxy, header)
         self._stage = Stage(make_spec(found), 1, time.monotonic, starttls=starttls)
-        self._link = self._stage.connect(address, tls, proxied)
-        self._run_until_idle()
+        with ExitStack() as stack:
+            stack.callback(self._stage.close)
+            self._link = self._stage.connect(address, tls, proxied)
+            self._run_until_idle()
+            stack.pop_all()
 
     def __enter__(self) -> Peer:
         return self
@@ -96,8 +101,10 @@ class Peer:
     def close(self) -> None:
         """Disconnect, and let the handler know."""
         self._link.sock.close()
-        self._run_until_idle()
-        self._stage.close()
+        try:
+            self._run_until_idle()
+        finally:
+            self._stage.close()
 
     # ---- what a client does
 
@@ -108,9 +115,10 @@ class Peer:
             sizes: of the pieces in which they arrive, one in each turn; the last one is repeated; all at once if none.
 
         Raises:
-            BrokenPipeError: the handler's side is closed.
+            BrokenPipeError: the handler's side is closed, or end() was called.
+            TypeError: data are not bytes-like.
         """
-        data = bytes(data)
+        data = bytes(memoryview(data))
         given = [*sizes]
         at = 0
         for size in chain(given, repeat(given[-1] if given else PIECE_BYTES)):

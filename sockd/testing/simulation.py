@@ -154,12 +154,16 @@ def simulate(
     Raises:
         Failure: something is wrong; it has the smallest scenario that was found.
         HandlerError: it is no handler.
+        ValueError: conversations are needed, as the service is not of lines, or are no bytes.
+        RuntimeError: an event loop runs in this thread, and the handler needs one of its own.
     """
     spec = make_spec(found)
     if conversations is None:
         if not isinstance(spec.framing, Line):
             raise ValueError(f"conversations: say what clients of {spec.framing!r} send")
         conversations = _default_conversations(random.Random(seed))  # noqa: S311 - no secret
+    if not conversations or not all(isinstance(one, bytes) for one in conversations):
+        raise ValueError('conversations: a list of what clients send, such as [b"a\\n", b"b\\n"]')
     scenario = _made(random.Random(seed), conversations, clients, steps)  # noqa: S311 - repeatable, not secret
     player = _Player(spec, check)
     transcript, why = player.play(scenario)

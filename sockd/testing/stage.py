@@ -6,6 +6,7 @@ Everything happens within the calls of whoever holds the stage, in the caller's 
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, cast
@@ -21,7 +22,6 @@ from sockd.services.handlers import group_options, make_sink
 from sockd.testing.facts import PlainStream, StartedTls
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Callable
     from concurrent.futures import Executor
 
@@ -140,11 +140,17 @@ class Stage:
 
     Raises:
         HandlerError: its startup failed.
+        RuntimeError: it needs an event loop, and another one runs in this thread.
     """
 
     def __init__(
         self, spec: ServiceSpec, size: int, clock: Callable[[], float], *, starttls: Tls | None = None
     ) -> None:
+        if spec.kind.may_use_asyncio and asyncio._get_running_loop() is not None:
+            raise RuntimeError(
+                "sockd.testing runs this handler in an event loop of its own, and one runs in this thread already: "
+                "make the test a plain function, or call it by asyncio.to_thread()"
+            )
         self.spec = spec
         self._starttls = starttls
         self._stack = ExitStack()
@@ -163,8 +169,8 @@ class Stage:
             self._calls = ExecutorCalls(self.loop)
             hooks.start([spec], stack, self.loop)
             self._links: dict[int, Link] = {}
+            self._group = self._begin()
             self._stack = stack.pop_all()
-        self._group = self._begin()
 
     def close(self) -> None:
         """End everything, and run the shutdown hooks."""
