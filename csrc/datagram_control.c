@@ -40,11 +40,12 @@ static int copy_control(sb__control *copy, const char *control, size_t size)
 
 static size_t make_control(sb__control *answer, int level, int type, const void *data, size_t size)
 {
+    struct cmsghdr *header = (struct cmsghdr *)(void *)answer->bytes;
     memset(answer, 0, sizeof *answer);
-    answer->header.cmsg_level = level;
-    answer->header.cmsg_type = type;
-    answer->header.cmsg_len = (unsigned)CMSG_LEN(size); /* likewise */
-    memcpy(CMSG_DATA(&answer->header), data, size);
+    header->cmsg_level = level;
+    header->cmsg_type = type;
+    header->cmsg_len = (unsigned)CMSG_LEN(size); /* likewise */
+    memcpy(CMSG_DATA(header), data, size);
     return CMSG_SPACE(size);
 }
 

@@ -15,7 +15,7 @@
 enum { SB__CONTROL_BYTES = 96 }; /* CMSG_SPACE of a struct in6_pktinfo and of a struct in_pktinfo: 40 and 32 */
 
 typedef union sb__control {
-    struct cmsghdr header; /* for its alignment */
+    size_t aligned; /* as a struct cmsghdr, which ends in a flexible array and so cannot be a member in ISO C */
     char bytes[SB__CONTROL_BYTES];
 } sb__control;
 
