@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Crowds of clients for a handler's own tests, in virtual time, the same for the same seed.
 
-A scenario is a list of steps, made from the seed before anything runs: clients come, send some more of what they have
-to say (in pieces of any size), stop reading for a while, end, close, are reset, are ended as by idle_timeout; time
-passes; the service is reloaded.  Whoever was left alone finishes at the end, and then all time passes that anybody
-waits for.
+A scenario is a list of steps, made from the seed before anything runs: clients come, send some more of what they say
+(in pieces of any size), stop reading for a while, end, close, are reset, are ended as by idle_timeout; time passes; the
+service is reloaded.  Whoever was left alone finishes at the end, and then all time passes that anybody waits for.
 
 What is wrong:
 - a client that was left alone gets another answer than a client that talks alone, all at once, to the same handler; one
@@ -153,14 +152,12 @@ def simulate(
 
     Raises:
         Failure: something is wrong; it has the smallest scenario that was found.
-        HandlerError: it is no handler.
-        ValueError: conversations are needed, as the service is not of lines, or are no bytes.
-        RuntimeError: an event loop runs in this thread, and the handler needs one of its own.
+        HandlerError, ValueError: it is no handler; conversations are needed, for it is not of lines, or are not bytes.
     """
     spec = make_spec(found)
+    if conversations is None and not isinstance(spec.framing, Line):
+        raise ValueError(f"conversations: say what clients of {spec.framing!r} send")
     if conversations is None:
-        if not isinstance(spec.framing, Line):
-            raise ValueError(f"conversations: say what clients of {spec.framing!r} send")
         conversations = _default_conversations(random.Random(seed))  # noqa: S311 - no secret
     if not conversations or not all(isinstance(one, bytes) for one in conversations):
         raise ValueError('conversations: a list of what clients send, such as [b"a\\n", b"b\\n"]')
