@@ -161,7 +161,7 @@ class _Source:
         for one in self._calls_with(message, place):
             fields = {key: None for expression in event if expression for key in self._keys(expression, one)}
             levels = frozenset(word.lower() for word in self._words(level, one))
-            name = next(iter(self._words(logger, place)))
+            name = next(iter(self._words(logger, one)))
             for text in self._words(message, one):
                 yield _Logged(text, levels, name, fields, has_traceback and self._can_be_given(call, one))
 

@@ -85,7 +85,7 @@ class Drain:
         seconds: float,
         done: Callable[[], None],
     ) -> None:
-        self._set = connections
+        self._table = connections
         self._loop = loop
         self._groups = (-1,) if groups is None else tuple(groups)
         self._behind = behind
@@ -127,12 +127,12 @@ class Drain:
         self._done()
 
     def _ids(self, which: ConnectionFilter) -> list[int]:
-        return [id for group in self._groups for id in self._set.groups.ids(which, group)]
+        return [id for group in self._groups for id in self._table.groups.ids(which, group)]
 
     def _finish(self) -> None:
         """First step: frames are finished."""
-        self._set.flush()
-        shaking = self._set.tls.is_shaking  # until that is done, not even a goodbye can be said
+        self._table.flush()
+        shaking = self._table.tls.is_shaking  # until that is done, not even a goodbye can be said
         self._shut([id for id in self._ids(ConnectionFilter.QUIET) if not self._is_busy(id) and not shaking(id)])
         self._stop_busy(now=False)
         unfinished = self._ids(ConnectionFilter.OPEN)
@@ -146,7 +146,7 @@ class Drain:
         self._leave()
 
     def _sink(self, id: int) -> ConnectionEvents:
-        return self._set.groups.sink(self._set.info(id).group)
+        return self._table.groups.sink(self._table.info(id).group)
 
     def _is_busy(self, id: int) -> bool:
         return self._sink(id).is_busy(id)
@@ -158,10 +158,10 @@ class Drain:
 
     def _shut(self, ids: list[int]) -> None:
         for id in ids:
-            words = self._behind.goodbye(self._set.info(id).group)
+            words = self._behind.goodbye(self._table.info(id).group)
             if words:
-                self._set.write(id, words)
-            self._set.shut(id, CloseReason.SHUTDOWN)
+                self._table.write(id, words)
+            self._table.shut(id, CloseReason.SHUTDOWN)
 
     def _leave(self) -> None:
         """Second step: output is sent, and peers close."""
@@ -169,18 +169,18 @@ class Drain:
         if live and DrainState.FLUSHING not in self._overdue:
             return
         self.left = len(live)
-        stuck = [id for id in live if self._set.output_pending_bytes(id) or self._is_busy(id)]
+        stuck = [id for id in live if self._table.output_pending_bytes(id) or self._is_busy(id)]
         self._name(stuck, "stop timeout: peer has not read its output")
         for id in stuck:
-            self._set.abort(id, CloseReason.SHUTDOWN)
+            self._table.abort(id, CloseReason.SHUTDOWN)
         self._be_done()
 
     def _name(self, ids: list[int], why: str) -> None:
         for id in ids[:MAX_LOGGED]:
-            info = self._set.info(id)
+            info = self._table.info(id)
             event: dict[str, object] = {
                 "service": self._behind.service(info.group),
-                "peer": str(self._set.peers.find(id, info)),
+                "peer": str(self._table.peers.find(id, info)),
                 "why": why,
                 "input_pending_bytes": info.input_pending_bytes,
                 "output_pending_bytes": info.output_pending_bytes,

@@ -121,7 +121,7 @@ def make(
         size=capacity + PAGE_CONNECTIONS,
         kept=PAGE_CONNECTIONS,
         memory=daemon.max_memory,
-        epoll=selector.waits_in_set(daemon.multiplexer),
+        epoll=selector.waits_in_table(daemon.multiplexer),
         defects=defects,
     )
     stack.callback(connections.close)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """A lasting condition is logged once per interval, with the number of lines that were held back.
 
-Pure bookkeeping: no logger, and the caller passes the clock.
+The caller passes the clock, and the logger.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable
+    import logging
+    from collections.abc import Callable, Hashable, Mapping
 
 INTERVAL_SECONDS = 5.0
 MAX_KEYS = 1024
@@ -40,6 +41,15 @@ class LogLimit:
             del self._rows[next(iter(self._rows))]
         self._rows[key] = now, 0
         return held_back
+
+    def log_limited(
+        self, logger: logging.Logger, level: int, message: str, event: Mapping[str, object], *, key: Hashable
+    ) -> None:
+        """Write a line, unless there was one of this key lately; `held_back` is a field of the next one then."""
+        held_back = self.admit(key)
+        if held_back is not None:
+            about = {**event, "held_back": held_back} if held_back else event
+            logger.log(level, message, extra={"event": about})
 
 
 __all__ = ["INTERVAL_SECONDS", "LogLimit"]

@@ -157,7 +157,7 @@ class Stage:
         defects = _Raised(clock)
         with ExitStack() as stack:
             self.connections = ConnectionTable(
-                size=size, memory=MEMORY_BYTES, epoll=selector.waits_in_set("auto"), defects=defects
+                size=size, memory=MEMORY_BYTES, epoll=selector.waits_in_table("auto"), defects=defects
             )
             stack.callback(self.connections.close)
             chosen = selector.choose("auto", self.connections)

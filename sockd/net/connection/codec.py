@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Frames in Python: cut from what the set hands out, made of what handlers return.
+"""Frames in Python: cut from what the connection table hands out, made of what handlers return.
 
 A codec is what a service has of its framing; connections share it, for it keeps
 nothing between two calls.  Where frames begin and end the C core alone decides:
@@ -89,7 +89,7 @@ class Codec:
 
     def __init__(self, framing: Framing, connections: ConnectionTable) -> None:
         self.framing = framing
-        self._set = connections
+        self._table = connections
         self._description = describe(framing)
         self._encode = None if isinstance(framing, Record) else ReplyEncoder(framing).encode
 
@@ -97,7 +97,7 @@ class Codec:
     def exchange(self) -> FrameExchange:
         """What cuts an event's frames, and has a function answer them in one call (sockd/net/connection/exchange.c)."""
         made = FrameExchange()
-        made._use(int(ffi.cast("uintptr_t", self._set.handle)), bytes(ffi.buffer(self._description)), self.ending)
+        made._use(int(ffi.cast("uintptr_t", self._table.handle)), bytes(ffi.buffer(self._description)), self.ending)
         return made
 
     def cut(self, offset: int, size: int, count: int) -> list[Any]:
@@ -107,7 +107,9 @@ class Codec:
     def prefix_size(self, offset: int, size: int, count: int) -> int:
         """Return how many bytes of an event the first frames take."""
         spans, end = ffi.new("sb_span[]", count), ffi.new("size_t *")
-        lib.sb_frames_find(self._description, self._set.pointer(offset), size, ffi.new("sb_scan *"), spans, count, end)
+        lib.sb_frames_find(
+            self._description, self._table.pointer(offset), size, ffi.new("sb_scan *"), spans, count, end
+        )
         return int(end[0])
 
     def payload_size(self, frame: Frame) -> int:
@@ -117,7 +119,7 @@ class Codec:
     def give_back(self, id: int, offset: int, size: int, handed: int, count: int) -> None:
         """Give the frames of an event back but for the first, which were handed out."""
         start = self.prefix_size(offset, size, handed) if handed else 0
-        self._set.unread(id, self._set.pointer(offset) + start, size - start, count - handed)
+        self._table.unread(id, self._table.pointer(offset) + start, size - start, count - handed)
 
     def endings(self, offset: int, size: int) -> list[bytes] | None:
         """Return what ended each frame of an event, where replies end in kind."""
@@ -162,7 +164,7 @@ class LineCodec(Codec):
         """Return LF or CR LF for each line of an event; None when replies do not end in kind, or all lines in LF."""
         if not self.is_in_kind:
             return None
-        block = self._set.block(offset, size - 1)
+        block = self._table.block(offset, size - 1)
         if b"\r" not in block:
             return None
         return [CRLF if line.endswith(b"\r") else LF for line in block.split(LF)]
@@ -204,7 +206,7 @@ class RecordCodec(Codec):
 
     def cut(self, offset: int, size: int, count: int) -> list[Any]:
         """Return a tuple for each record."""
-        return list(self._record.packer.iter_unpack(self._set.block(offset, size)))
+        return list(self._record.packer.iter_unpack(self._table.block(offset, size)))
 
     def payload_size(self, frame: Frame) -> int:
         """Return the bytes of any record."""
@@ -224,7 +226,7 @@ class RecordCodec(Codec):
             block = b"".join(map(self._record.pack, replies))
         except BaseException:  # no tuple; or what a reply's own class does
             return False
-        self._set.reply_lengths(index, block, array("I", (self._record.size,)) * len(replies))
+        self._table.reply_lengths(index, block, array("I", (self._record.size,)) * len(replies))
         return True
 
 

@@ -124,7 +124,7 @@ class Connection(WriteTransport):
             if self._reading is not OFF:
                 self._stop(CLOSING)
             self.outbox.clear()
-            self._set.abort(self.id)
+            self._table.abort(self.id)
 
     @property
     def close_reason(self) -> CloseReason:
@@ -143,7 +143,7 @@ class Connection(WriteTransport):
             self._starting.is_paused = True
         elif self._reading is ON:
             self._reading = READING.step(self._reading, PAUSED)
-            self._set.pause(self.id, True)
+            self._table.pause(self.id, True)
 
     def resume_reading(self) -> None:
         """Deliver input again, beginning with what was received before the pause."""
@@ -151,7 +151,7 @@ class Connection(WriteTransport):
             self._starting.is_paused = False
         elif self._reading is PAUSED:
             self._reading = READING.step(self._reading, ON)
-            self._set.pause(self.id, False)
+            self._table.pause(self.id, False)
 
     @property
     def framing(self) -> Framing:
@@ -166,9 +166,9 @@ class Connection(WriteTransport):
         Raises:
             ValueError: the framing is not for streams.
         """
-        codec = make_codec(framing, self._set, wire=True)
+        codec = make_codec(framing, self._table, wire=True)
         if not self._ended and self._reading is not OFF:
-            self._set.set_framing(self.id, framing)
+            self._table.set_framing(self.id, framing)
         self._codec = codec
         self.reply_ending = None
 
@@ -192,10 +192,10 @@ class Connection(WriteTransport):
             raise RuntimeError("start_tls(): already called")
         if self._life is FINISHING:
             raise RuntimeError("start_tls() after write_eof(): a handshake has to be answered")
-        handshakes = starttls.handshakes_for(self, self._set)
+        handshakes = starttls.handshakes_for(self, self._table)
         on_secured = partial(self._guard, secured) if secured else lambda: None
         starting = starttls.StartTlsUpgrade(
-            self, self._set, self._loop, handshakes, self._started_tls, on_secured, unread
+            self, self._table, self._loop, handshakes, self._started_tls, on_secured, unread
         )
         starting.is_paused = self._reading is PAUSED
         self.pause_reading()
@@ -243,7 +243,7 @@ class Connection(WriteTransport):
         def due() -> None:
             timers.discard(timer)
             if self._starting is not None:
-                self._set.flush()  # a handler has called start_tls() in this turn: what comes now comes behind it
+                self._table.flush()  # a handler has called start_tls() in this turn: what comes now comes behind it
             self._guard(callback, *args)
 
         timer = self._loop.call_later(delay, due)
@@ -262,14 +262,14 @@ class Connection(WriteTransport):
         `peerhost` is the peer's confirmed host name, if the listener has `names = true` and it is known by now;
         `proxied` is what a PROXY header said (sockd.net.connection.peers.ProxyInfo).
         """
-        found = None if self._ended else extra_info(self, self._set, name)
+        found = None if self._ended else extra_info(self, self._table, name)
         return default if found is None else found
 
     @property
     def socket(self) -> socket.socket:
         """The socket, for reading and setting its options only: sockd receives and sends on it."""
         if self._socket is None:
-            self._socket = socket.socket(fileno=self._set.info(self.id).fd)
+            self._socket = socket.socket(fileno=self._table.info(self.id).fd)
         return self._socket
 
     @property
@@ -277,7 +277,7 @@ class Connection(WriteTransport):
         """The peer's address as in the log; empty after the end of the connection (FAQ IV.9)."""
         if self._ended:
             return ""
-        return str(self._set.peers.find(self.id))
+        return str(self._table.peers.find(self.id))
 
     # ---- the sink's side
 
@@ -299,7 +299,7 @@ class Connection(WriteTransport):
             endings = codec.endings(offset, size) if codec.is_in_kind else None
             receive = receiver.frame
             frames = codec.cut(offset, size, count)
-            for handed, frame in enumerate(frames if count <= FIRST_CHECK else self._set.turn.in_time(frames), 1):
+            for handed, frame in enumerate(frames if count <= FIRST_CHECK else self._table.turn.in_time(frames), 1):
                 if endings or self.reply_ending:
                     self.reply_ending = endings[handed - 1] if endings else None
                 try:
@@ -316,7 +316,7 @@ class Connection(WriteTransport):
         receiver = self._receiver
         if receiver is None or self._reading is OFF:
             return
-        input_pending_bytes = self._set.info(self.id).input_pending_bytes
+        input_pending_bytes = self._table.info(self.id).input_pending_bytes
         stay = self._guard(receiver.eof_received)
         if not stay:
             self._close(CloseReason.TRUNCATED if input_pending_bytes else CloseReason.EOF)
@@ -352,7 +352,7 @@ class Connection(WriteTransport):
             self._guard(receiver.connection_lost, exc)
         self._receiver = self._starting = self._error = None  # its traceback holds the frames of a whole turn
         if self._socket is not None:
-            self._socket.detach()  # the descriptor is the set's
+            self._socket.detach()  # the descriptor is the table's
 
     # ---- on to another process
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What a service is told of its connections by the set of connections, and a receiver by its Connection."""
+"""What a service is told of its connections by the connection table, and a receiver by its Connection."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class ConnectionEvents:
         """Another process goes on with a connection: there is no event of it any more, and nobody to tell."""
 
     def is_busy(self, id: int) -> bool:
-        """Tell whether an answer is being worked on that the set cannot know of; a drain waits for it."""
+        """Tell whether an answer is being worked on that the table cannot know of; a drain waits for it."""
         return False
 
     def stop(self, id: int, *, now: bool) -> None:

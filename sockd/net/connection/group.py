@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What the connections of one service have in common, as the C set is told."""
+"""What the connections of one service have in common, as the C table is told."""
 
 from __future__ import annotations
 

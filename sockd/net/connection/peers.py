@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Who the connections of a set are with: what their rows hold, what does not fit there, and what proxies told."""
+"""Who the connections of a table are with: what their rows hold, what does not fit there, and what proxies told."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ else:
 
 
 class Peers:
-    """The peers of a set's connections.
+    """The peers of a table's connections.
 
     Args:
-        connections: the set; its rows hold Internet addresses.
+        connections: the table; its rows hold Internet addresses.
     """
 
     def __init__(self, connections: ConnectionTable) -> None:
-        self._set = connections
+        self._table = connections
         self._named: dict[int, SocketAddress] = {}
         self._proxied: dict[int, ProxyInfo] = {}
 
     def name(self, id: int, peer: SocketAddress, proxied: ProxyInfo | None = None) -> None:
         """Say who a connection's peer is, and by which way it came, in place of what the kernel says."""
         packed = peer.packed()
-        if lib.sb_mux_peer(self._set.handle, id, packed, len(packed)) < 0:
+        if lib.sb_mux_peer(self._table.handle, id, packed, len(packed)) < 0:
             raise LookupError(f"no connection {id}")
         if not packed:
             self._named[id] = peer
@@ -49,7 +49,7 @@ class Peers:
         named = self._named.get(id)
         if named is not None:
             return named
-        row = info or self._set.info(id)
+        row = info or self._table.info(id)
         return SocketAddress.unpack(row.peer) if row.peer else SocketAddress.query_peer(row.fd)
 
     def named(self, id: int) -> SocketAddress | None:

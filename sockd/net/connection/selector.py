@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""Readiness: the BaseSelector over the C set, and the choice of a multiplexer by name.
+"""Readiness: the BaseSelector over the C table, and the choice of a multiplexer by name.
 
 Each of the two is a `selectors.BaseSelector` for Python's own descriptors.  The
 connections of a ConnectionTable are not among its keys: they are waited for,
 received from and framed inside select(), and when there is something to
-dispatch, one key comes back whose data is the set's own callback.
+dispatch, one key comes back whose data is the table's own callback.
 """
 
 from __future__ import annotations
@@ -95,10 +95,10 @@ class _Keys(selectors.BaseSelector):
 
 
 class TableSelector(_Keys):
-    """Waits in the C set itself: one call waits, receives and frames (Linux).
+    """Waits in the C table itself: one call waits, receives and frames (Linux).
 
     Args:
-        connections: a set made with epoll.
+        connections: a table made with epoll.
     """
 
     def register(self, fileobj: FileDescriptorLike, events: int, data: object = None) -> selectors.SelectorKey:
@@ -149,7 +149,7 @@ class KeyedSelector(_Keys):
     """Waits in one of the standard selectors, with a key for each connection.
 
     Args:
-        connections: a set made without epoll.
+        connections: a table made without epoll.
         selector: epoll, poll or select of the standard library.
     """
 
@@ -236,8 +236,8 @@ def _standard(name: str) -> type[selectors.BaseSelector] | None:
     return kind
 
 
-def waits_in_set(name: str) -> bool:
-    """Whether the multiplexer of that name is the C set's own epoll."""
+def waits_in_table(name: str) -> bool:
+    """Whether the multiplexer of that name is the C table's own epoll."""
     return name == "auto" and sys.platform == "linux"
 
 
@@ -246,12 +246,12 @@ def choose(name: str, connections: ConnectionTable) -> selectors.BaseSelector:
 
     Args:
         name: auto, epoll, poll or select (FAQ II.14).
-        connections: made with epoll exactly when waits_in_set(name).
+        connections: made with epoll exactly when waits_in_table(name).
 
     Raises:
         ConfigurationError: this system does not have it.
     """
-    if waits_in_set(name):
+    if waits_in_table(name):
         return TableSelector(connections)
     kind = _standard(name)
     if kind is None:

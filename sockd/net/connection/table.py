@@ -79,24 +79,24 @@ class ConnectionTable:
 
     def __init__(self, *, size: int, memory: int, epoll: bool, kept: int = 0, defects: Defects | None = None) -> None:
         self._defects = defects or Defects(time.monotonic)
-        self._set = lib.sb_mux_new(size, epoll)
-        if self._set == ffi.NULL:
+        self._mux = lib.sb_mux_new(size, epoll)
+        if self._mux == ffi.NULL:
             raise OSError(ffi.errno, os.strerror(ffi.errno))
-        lib.sb_mux_memory(self._set, memory)
-        lib.sb_mux_keep_rows(self._set, kept)
-        self._counts = memoryview(ffi.buffer(lib.sb_mux_counts(self._set), ffi.sizeof("sb_counts"))).cast("i")
-        self._events = memoryview(ffi.buffer(lib.sb_mux_events(self._set), size * EVENTS_A_ROW * EVENT.size))
-        self._parts = memoryview(ffi.buffer(lib.sb_mux_parts(self._set), size * PART.size))
-        self._readies = memoryview(ffi.buffer(lib.sb_mux_readies(self._set), size * READY.size))
-        self.turn = Turn(self._set, self._counts, self._events, self._parts)
-        self._arena = lib.sb_mux_arena(self._set)
+        lib.sb_mux_memory(self._mux, memory)
+        lib.sb_mux_keep_rows(self._mux, kept)
+        self._counts = memoryview(ffi.buffer(lib.sb_mux_counts(self._mux), ffi.sizeof("sb_counts"))).cast("i")
+        self._events = memoryview(ffi.buffer(lib.sb_mux_events(self._mux), size * EVENTS_A_ROW * EVENT.size))
+        self._parts = memoryview(ffi.buffer(lib.sb_mux_parts(self._mux), size * PART.size))
+        self._readies = memoryview(ffi.buffer(lib.sb_mux_readies(self._mux), size * READY.size))
+        self.turn = Turn(self._mux, self._counts, self._events, self._parts)
+        self._arena = lib.sb_mux_arena(self._mux)
         self.received = ffi.buffer(self._arena, lib.SB_ARENA)
         self._stopped = ffi.new("int *")
         self._info = ffi.new("sb_info *")
         self._max_connections = size - kept
         self.peers = Peers(self)
         self.tls = TlsConnections(self, self._defects)
-        self.groups = ConnectionGroups(self._set, size, self.tls)
+        self.groups = ConnectionGroups(self._mux, size, self.tls)
         self._sinks, self._hooks = self.groups.sinks, self.groups.hooks
         self._handled = 0
         self._dispatched = 0
@@ -107,30 +107,30 @@ class ConnectionTable:
         self.find_name: Callable[[str], str | None] = lambda host: None
 
     def close(self) -> None:
-        """Close every connection at once and free the set."""
-        if self._set != ffi.NULL:
+        """Close every connection at once and free the table."""
+        if self._mux != ffi.NULL:
             for view in (self._counts, self._events, self._parts, self._readies):
                 view.release()
-            lib.sb_mux_free(self._set)
-            self._set = ffi.NULL
+            lib.sb_mux_free(self._mux)
+            self._mux = ffi.NULL
 
     def leave(self) -> None:
         """Close the sockets only, without a shutdown, in a forked process; only close() may follow."""
-        lib.sb_mux_leave(self._set)
+        lib.sb_mux_leave(self._mux)
 
     def fileno(self) -> int:
         """Return the epoll descriptor, or -1."""
-        return int(lib.sb_mux_fileno(self._set))
+        return int(lib.sb_mux_fileno(self._mux))
 
     @property
     def handle(self) -> Any:  # noqa: ANN401 - a cffi pointer
         """The C table, for sockd.net.connection.transfer."""
-        return self._set
+        return self._mux
 
     @property
     def address(self) -> int:
         """The same, for the types of Python that are written in C."""
-        return int(ffi.cast("uintptr_t", self._set))
+        return int(ffi.cast("uintptr_t", self._mux))
 
     def __len__(self) -> int:
         """Return how many connections are open or closing."""
@@ -154,9 +154,9 @@ class ConnectionTable:
         if self._handled < self._counts[_EVENTS]:
             return 1
         if self._handled > self._dispatched:  # what came since the last turn was dispatched: not to be told once more
-            lib.sb_mux_reap(self._set)
+            lib.sb_mux_reap(self._mux)
         self._handled = 0
-        turn: int = lib.sb_mux_turn(self._set, timeout_ms)
+        turn: int = lib.sb_mux_turn(self._mux, timeout_ms)
         if turn < 0:
             raise self._error()
         self._dispatched = self._counts[_EVENTS]
@@ -167,7 +167,7 @@ class ConnectionTable:
         self._handled = 0
         return int(
             lib.sb_mux_turn_of(
-                self._set, ffi.from_buffer("int32_t[]", ids), ffi.from_buffer("int32_t[]", masks), len(ids)
+                self._mux, ffi.from_buffer("int32_t[]", ids), ffi.from_buffer("int32_t[]", masks), len(ids)
             )
         )
 
@@ -178,22 +178,22 @@ class ConnectionTable:
 
     def watch(self, fd: int, mask: int) -> None:
         """Have wait() report a descriptor; mask 0 ends that."""
-        if lib.sb_mux_watch(self._set, fd, mask) < 0:
+        if lib.sb_mux_watch(self._mux, fd, mask) < 0:
             raise self._error()
 
     def changes(self) -> Iterator[tuple[int, int, int, int]]:
         """Return (id, fd, interest until now, interest wanted) since the last call."""
-        count = lib.sb_mux_changes(self._set) if self._counts[_CHANGES] else 0
+        count = lib.sb_mux_changes(self._mux) if self._counts[_CHANGES] else 0
         return READY.iter_unpack(self._readies[: count * READY.size].tobytes())
 
     def reap_closed(self) -> None:
         """Close the descriptors of closed connections; every event was dispatched."""
-        lib.sb_mux_reap(self._set)
+        lib.sb_mux_reap(self._mux)
         self._handled = self._dispatched = 0
 
     def timeout_ms(self) -> int:
         """Return the time until a deadline, -1 for none."""
-        return int(lib.sb_mux_timeout(self._set))
+        return int(lib.sb_mux_timeout(self._mux))
 
     @property
     def pending(self) -> bool:
@@ -278,15 +278,15 @@ class ConnectionTable:
         if offset >= 0:
             piece: bytes = self.received[offset : offset + size]  # takes half of what ffi.unpack() does
             return piece
-        return ffi.unpack(lib.sb_mux_held(self._set, -1 - offset), size)  # type: ignore[no-any-return]  # cffi
+        return ffi.unpack(lib.sb_mux_held(self._mux, -1 - offset), size)  # type: ignore[no-any-return]  # cffi
 
     def pointer(self, offset: int) -> Any:  # noqa: ANN401 - a cffi pointer
         """Return the position of an event's frames, until the next turn."""
-        return self._arena + offset if offset >= 0 else lib.sb_mux_held(self._set, -1 - offset)
+        return self._arena + offset if offset >= 0 else lib.sb_mux_held(self._mux, -1 - offset)
 
     def unread(self, id: int, source: Any, size: int, frames: int) -> None:  # noqa: ANN401
         """Return frames of this turn, `size` bytes from a pointer on, until the connection is read again."""
-        lib.sb_mux_unread(self._set, id, source, size, frames)
+        lib.sb_mux_unread(self._mux, id, source, size, frames)
 
     def set_framing(self, id: int, framing: Framing) -> None:
         """Change the framing of a connection's input, beginning with the unframed rest.
@@ -294,7 +294,7 @@ class ConnectionTable:
         Raises:
             ValueError: the framing is not for streams.
         """
-        if lib.sb_mux_framing(self._set, id, describe(framing)) == lib.SB_ERR_INVALID:
+        if lib.sb_mux_framing(self._mux, id, describe(framing)) == lib.SB_ERR_INVALID:
             raise ValueError(f"{framing!r} cannot frame a stream")
 
     def reply_lengths(self, index: int, block: bytes, lengths: array[int]) -> None:
@@ -303,12 +303,12 @@ class ConnectionTable:
 
     def reply_from(self, index: int, source: Any, size: int, lengths: array[int]) -> None:  # noqa: ANN401
         """Do the same with `size` bytes of memory of C's."""
-        if lib.sb_mux_reply_lengths(self._set, index, source, size, ffi.from_buffer("uint32_t[]", lengths)) < 0:
+        if lib.sb_mux_reply_lengths(self._mux, index, source, size, ffi.from_buffer("uint32_t[]", lengths)) < 0:
             raise ValueError("the lengths do not add up to the block")
 
     def write(self, id: int, data: bytes) -> None:
         """Send to one connection; what the kernel does not accept is buffered."""
-        lib.sb_mux_send(self._set, id, data, len(data))
+        lib.sb_mux_send(self._mux, id, data, len(data))
 
     def flush(self) -> None:
         """Send the output of every registered writer, in one call."""
@@ -323,11 +323,11 @@ class ConnectionTable:
     def _send_dirty(self, dirty: Sequence[Writer]) -> None:
         if len(dirty) == 1:
             block = dirty[0].outbox.pop_all()
-            lib.sb_mux_send(self._set, dirty[0].id, block, len(block))
+            lib.sb_mux_send(self._mux, dirty[0].id, block, len(block))
             return
         blocks = pop_each([writer.outbox for writer in dirty])
         ids = [writer.id for writer in dirty]  # an array would parse each like an argument of a function
-        lib.sb_mux_write(self._set, len(dirty), ids, list(map(len, blocks)), b"".join(blocks))
+        lib.sb_mux_write(self._mux, len(dirty), ids, list(map(len, blocks)), b"".join(blocks))
 
     def _flushed(self, writer: Writer) -> None:
         try:
@@ -344,7 +344,7 @@ class ConnectionTable:
         Returns:
             (number accepted, errno for which the listener should pause; 0 none, -1 the table is full).
         """
-        accepted = lib.sb_mux_accept(self._set, listener, group, max_count, self._stopped)
+        accepted = lib.sb_mux_accept(self._mux, listener, group, max_count, self._stopped)
         stopped = self._stopped[0]
         return accepted, -1 if stopped == lib.SB_ERR_FULL else stopped
 
@@ -360,7 +360,7 @@ class ConnectionTable:
         Raises:
             OSError: it cannot be watched.
         """
-        id = int(lib.sb_mux_add(self._set, sock.fileno(), group))
+        id = int(lib.sb_mux_add(self._mux, sock.fileno(), group))
         if id == lib.SB_ERR_FULL:
             return None
         if id < 0:
@@ -373,11 +373,11 @@ class ConnectionTable:
     @property
     def memory(self) -> int:
         """Bytes of memory used by incomplete frames and pending output."""
-        return int(lib.sb_mux_counts(self._set).memory)
+        return int(lib.sb_mux_counts(self._mux).memory)
 
     def limit_memory(self, max_bytes: int) -> None:
         """Set the limit of that memory."""
-        lib.sb_mux_memory(self._set, max_bytes)
+        lib.sb_mux_memory(self._mux, max_bytes)
 
     @property
     def has_unreaped(self) -> bool:
@@ -390,40 +390,40 @@ class ConnectionTable:
 
     def shut(self, id: int, reason: CloseReason = CloseReason.CLOSED) -> None:
         """Close a connection gracefully (FAQ II.5)."""
-        lib.sb_mux_close(self._set, id, int(reason))
+        lib.sb_mux_close(self._mux, id, int(reason))
 
     def unfinished(self, id: int) -> bytes:
         """Return the received part of an incomplete frame."""
         size = ffi.new("size_t *")
-        data = lib.sb_mux_unfinished(self._set, id, size)
+        data = lib.sb_mux_unfinished(self._mux, id, size)
         return ffi.unpack(data, size[0]) if size[0] else b""
 
     def abort(self, id: int, reason: CloseReason = CloseReason.ABORTED) -> None:
         """Close a connection at once, with RST on TCP."""
-        lib.sb_mux_abort(self._set, id, int(reason))
+        lib.sb_mux_abort(self._mux, id, int(reason))
 
     def shutdown(self, id: int) -> None:
         """Send FIN behind the output; receiving goes on."""
-        lib.sb_mux_shutdown(self._set, id)
+        lib.sb_mux_shutdown(self._mux, id)
 
     def pause(self, id: int, paused: bool) -> None:
         """Pause or resume receiving from a connection."""
-        lib.sb_mux_pause(self._set, id, paused)
+        lib.sb_mux_pause(self._mux, id, paused)
 
     def set_water(self, id: int, high: int, low: int) -> None:
         """Set the water marks of one connection, 0 for no bytes at all."""
-        lib.sb_mux_water(self._set, id, high or lib.SB_AT_ONCE, low or lib.SB_AT_ONCE)
+        lib.sb_mux_water(self._mux, id, high or lib.SB_AT_ONCE, low or lib.SB_AT_ONCE)
 
     def output_pending_bytes(self, id: int) -> int:
         """Return the bytes that the kernel has not accepted yet."""
-        return max(int(lib.sb_mux_unsent(self._set, id)), 0)  # none of a connection that is gone
+        return max(int(lib.sb_mux_unsent(self._mux, id)), 0)  # none of a connection that is gone
 
     def info(self, id: int) -> ConnectionInfo:
         """Return the state of a connection, also when it has just closed."""
-        if lib.sb_mux_info(self._set, id, self._info) < 0:
+        if lib.sb_mux_info(self._mux, id, self._info) < 0:
             raise LookupError(f"no connection {id}")
         return ConnectionInfo.unpack(ffi.buffer(self._info))
 
     def _error(self) -> OSError:
-        number = lib.sb_mux_errno(self._set)
+        number = lib.sb_mux_errno(self._mux)
         return OSError(number, os.strerror(number))

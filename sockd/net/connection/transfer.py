@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Connections that go on in another process: a row of the set as a value, and a row made of one (csrc/mux_move.c).
+"""Connections that go on in another process: a row of the table as a value, and a row made of one (csrc/mux_move.c).
 
 The descriptor is passed separately; until the other process has the row, and this one has dropped it, neither receives
 or sends a byte.

@@ -51,7 +51,7 @@ class Turn:
     """Measures the time for the frames of each group.
 
     Args:
-        handle: the C set.
+        handle: the C table.
         counts: its sb_counts.
         events: its events.
         parts: and their parts.
@@ -60,10 +60,10 @@ class Turn:
         group: whose frames are being handled; -1: none.
     """
 
-    __slots__ = ("_counts", "_events", "_parts", "_set", "_since", "group")
+    __slots__ = ("_counts", "_events", "_mux", "_parts", "_since", "group")
 
     def __init__(self, handle: Any, counts: memoryview, events: memoryview, parts: memoryview) -> None:  # noqa: ANN401
-        self._set = handle
+        self._mux = handle
         self._counts = counts
         self._events = events
         self._parts = parts
@@ -80,7 +80,7 @@ class Turn:
         now = perf_counter_ns()
         spent = now - self._since
         if self.group >= 0 and (spent >= SPENT_NS or self._counts[_LEFT]):
-            lib.sb_mux_spent(self._set, self.group, spent)
+            lib.sb_mux_spent(self._mux, self.group, spent)
         self.group, self._since = group, now
         return group
 
@@ -102,7 +102,7 @@ class Turn:
         Raises:
             ValueError: it does not have that many.
         """
-        if lib.sb_mux_cut(self._set, index, frames) < 0:
+        if lib.sb_mux_cut(self._mux, index, frames) < 0:
             raise ValueError("the event does not have that many frames")
 
     def put_off(self, index: int) -> None:

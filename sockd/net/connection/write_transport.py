@@ -25,7 +25,7 @@ NEW, OPEN, FINISHING, CLOSING, ENDED = Life
 
 
 class WriteTransport:
-    """Gathers what is written, until the set sends it at the end of the turn.
+    """Gathers what is written, until the table sends it at the end of the turn.
 
     Attributes:
         id: the connection's number while it lives.
@@ -35,13 +35,23 @@ class WriteTransport:
     """
 
     __slots__ = (
-        "_codec", "_high", "_is_high", "_life", "_low", "_reason", "_set", "_starting",
-        "has_more", "id", "outbox", "reply_ending",
+        "_codec",
+        "_high",
+        "_is_high",
+        "_life",
+        "_low",
+        "_reason",
+        "_starting",
+        "_table",
+        "has_more",
+        "id",
+        "outbox",
+        "reply_ending",
     )  # fmt: skip
 
     def __init__(self, id: int, connections: ConnectionTable, codec: Codec, high_water: int) -> None:
         self.id = id
-        self._set = connections
+        self._table = connections
         self._codec = codec
         self.reply_ending: bytes | None = None
         self._life = Life.NEW
@@ -69,7 +79,7 @@ class WriteTransport:
             outbox.pieces.append(data)
             if not outbox.is_listed:
                 outbox.is_listed = True
-                self._set.will_write(self)
+                self._table.will_write(self)
         else:
             self.write_checked(data)
 
@@ -87,7 +97,7 @@ class WriteTransport:
         outbox.room = room = self._high - (len(data) if len(outbox.pieces) == 1 else outbox.size)
         if not outbox.is_listed:
             outbox.is_listed = True
-            self._set.will_write(self)
+            self._table.will_write(self)
         if room < 0:
             self._write_now()
 
@@ -95,9 +105,9 @@ class WriteTransport:
         if self._starting is not None and self._starting.is_held:
             self._report_high()
             return
-        self._set.write(self.id, self.outbox.pop_all())
+        self._table.write(self.id, self.outbox.pop_all())
         self.outbox.is_listed = True  # still
-        if self._set.output_pending_bytes(self.id) > self._high:
+        if self._table.output_pending_bytes(self.id) > self._high:
             self.pause()  # at once, as asyncio: its receiver may be writing in a loop until it is told
 
     def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
@@ -128,7 +138,7 @@ class WriteTransport:
 
     def get_write_buffer_size(self) -> int:
         """Return the number of bytes that were written and that the kernel has not accepted yet."""
-        return self.outbox.size + (0 if self._ended else self._set.output_pending_bytes(self.id))
+        return self.outbox.size + (0 if self._ended else self._table.output_pending_bytes(self.id))
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         """Set the water marks, in bytes; the defaults are asyncio's.
@@ -148,9 +158,9 @@ class WriteTransport:
         self.apply_water()
 
     def apply_water(self) -> None:
-        """Have the set tell by the water marks of this connection."""
+        """Have the table report by the water marks of this connection."""
         if not self._ended:
-            self._set.set_water(self.id, self._high, self._low)
+            self._table.set_water(self.id, self._high, self._low)
 
     def get_write_buffer_limits(self) -> tuple[int, int]:
         """Return the water marks (low, high), in bytes."""
@@ -160,20 +170,20 @@ class WriteTransport:
         self.has_more = True
         if not self.outbox.is_listed:
             self.outbox.is_listed = True
-            self._set.will_write(self)
+            self._table.will_write(self)
 
     def flushed(self) -> None:
-        """Do what was to come behind the output (for the set)."""
+        """Do what was to come behind the output (for the table)."""
         self.has_more = False
         if self._life is CLOSING:
-            self._set.shut(self.id, self._reason)
+            self._table.shut(self.id, self._reason)
         elif self._starting is not None:  # and its end, if any, comes encrypted
             self.outbox.is_listed = True  # what is written from now on is not for everybody
             self._starting.try_start()
         elif self._life is FINISHING:
-            self._set.shutdown(self.id)
-        elif self._set.output_pending_bytes(self.id) <= self._high:
-            self.resume()  # what a handshake has held has left; where more than that is unsent, the set tells later
+            self._table.shutdown(self.id)
+        elif self._table.output_pending_bytes(self.id) <= self._high:
+            self.resume()  # what a handshake has held has left; where more than that is unsent, the table tells later
 
     def pause(self) -> None:
         """Tell that high water is passed, once."""

@@ -171,7 +171,7 @@ class Admission:
         return is_within
 
     def note(self, id: int, host: str) -> None:
-        """Remember that a connection of the set counts for a host, which it does already; empty: for none."""
+        """Remember that a connection of the table counts for a host, which it does already; empty: for none."""
         if host and self.sources is not None:
             self._counted[id] = host
 
@@ -189,7 +189,7 @@ class Admission:
         return self.sources.refused_last, count - before
 
     def ended(self, id: int) -> None:
-        """Count a connection of the set as ended, if it was noted; those that the C core counted, it counts itself."""
+        """Count a connection as ended, if it was noted; those that the C core counted, it counts itself."""
         self.release(self._counted.pop(id, ""))
 
     def release(self, host: str) -> None:

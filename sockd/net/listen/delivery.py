@@ -80,8 +80,8 @@ class Delivery:
     Attributes:
         service: its name, for the log.
         quota: of the service.
-        group: of the set, for what is accepted; this listener's own.
-        handover: takes what is accepted in place of the set.
+        group: of the table, for what is accepted; this listener's own.
+        handover: takes what is accepted in place of the table.
         tls: what handshakes are made with; None where connections are not encrypted.
         is_urgent: it accepts in each turn, whoever else is ready.
         refused: clients that the service's listeners have not served, by the reason.

@@ -60,19 +60,19 @@ class RejectedConnections(ConnectionEvents):
     """
 
     def __init__(self, connections: ConnectionTable, limits: GroupOptions, limit: int) -> None:
-        self._set = connections
+        self._table = connections
         self._quota = Quota(limit)
         self._group = connections.groups.add(limits, self)
 
     def reject(self, sock: socket.socket, peer: SocketAddress, banner: bytes) -> None:
         """Send the banner, then close gracefully; above `limit` of them, at once."""
-        id = self._set.add(sock, self._group, peer) if self._quota.room > 0 else None
+        id = self._table.add(sock, self._group, peer) if self._quota.room > 0 else None
         if id is None:
             sock.close()
             return
         self._quota.count += 1
-        self._set.write(id, banner)
-        self._set.shut(id, CloseReason.REFUSED)
+        self._table.write(id, banner)
+        self._table.shut(id, CloseReason.REFUSED)
 
     def closed(self, id: int, reason: CloseReason) -> None:
         """Note that there is room for another one; the log has had it as refused."""

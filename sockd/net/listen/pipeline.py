@@ -23,7 +23,7 @@ from sockd.values import dataclass
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from sockd.net.address.sockaddr import SocketAddress
     from sockd.net.connection.peers import ProxyInfo
@@ -163,7 +163,8 @@ class AcceptPipeline:
             elif passage is Passage.GONE:
                 self.lose(one, RefusalReason.GONE)
         except OSError as error:
-            self._log(logging.ERROR, "step", "connection dropped", {"address": self._address, "error": str(error)})
+            event = {"address": self._address, "error": str(error)}
+            self._log_limit.log_limited(logger, logging.ERROR, "connection dropped", event, key="step")
             self.lose(one, RefusalReason.ERROR)
         except BaseException as error:
             self._loop.defects.report(error)
@@ -178,7 +179,8 @@ class AcceptPipeline:
 
     def gone(self, one: AcceptedConnection) -> Passage:
         """Tell of a connection whose peer did not wait."""
-        self._log(logging.INFO, "gone", "client left before it was served", {"peer": str(one.client)})
+        event = {"peer": str(one.client)}
+        self._log_limit.log_limited(logger, logging.INFO, "client left before it was served", event, key="gone")
         return Passage.GONE
 
     def lose(self, one: AcceptedConnection, reason: RefusalReason) -> None:
@@ -192,12 +194,6 @@ class AcceptPipeline:
             self._count(one, reason)
         self.places.give_back(one)
         self._free()
-
-    def _log(self, level: int, key: str, message: str, event: Mapping[str, object]) -> None:
-        held_back = self._log_limit.admit(key)
-        if held_back is not None:
-            about = {**event, "held_back": held_back} if held_back else event
-            logger.log(level, message, extra={"event": about})
 
 
 __all__ = ["AcceptPipeline", "AcceptStep", "AcceptedConnection", "Passage", "Places"]

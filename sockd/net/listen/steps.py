@@ -137,7 +137,7 @@ class TableStep:
         let_in: Callable[[], None],
         ask: Callable[[str], None] | None,
     ) -> None:
-        self._set = connections
+        self._table = connections
         self._group = group
         self._admission = admission
         self._let_in = let_in
@@ -145,7 +145,7 @@ class TableStep:
 
     def run(self, one: AcceptedConnection, way: AcceptPipeline) -> Passage:
         """Deliver one, if the table has room."""
-        id = self._set.add(one.sock, self._group, one.client, one.proxied)
+        id = self._table.add(one.sock, self._group, one.client, one.proxied)
         if id is None:
             one.refusal = RefusalReason.DAEMON_FULL
             return Passage.REFUSED
@@ -153,7 +153,7 @@ class TableStep:
         way.places.hold(one)
         self._admission.note(id, one.source)
         if one.secured is not None:
-            self._set.tls.secure(id, one.secured.stream())
+            self._table.tls.secure(id, one.secured.stream())
         if self._ask is not None and one.client.host:
             self._ask(one.client.host)
         return Passage.SERVED

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Accepts: a listening socket whose connections go into one group of the set.
+"""Accepts: a listening socket whose connections go into one group of the connection table.
 
 A listener without rules accepts in C, a batch per turn.  One with rules (`sockd.net.listen.admission`, or a limit at
 which it refuses), or of vsock (whose peers lose their names as we close), accepts one by one by the steps of
@@ -10,7 +10,7 @@ accept works again; at every try that gets nobody in, one connection is shed wit
 the spare descriptor.
 
 A listener whose service takes connections over (a program for each) accepts one by one
-as well, and hands them on in place of the set, or has the service accept: see sockd.net.listen.handoff.
+as well, and hands them on in place of the table, or has the service accept: see sockd.net.listen.handoff.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from sockd.net.listen.syn_filter import HANDSHAKE_SECONDS, refuse_new_clients
 from sockd.values import dataclass, field
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from sockd.net.kernel import AcceptQueue
     from sockd.net.listen.bind import ServerSocket
@@ -98,7 +98,7 @@ class StreamListener:
         self._listening, self._socket = listening, listening.socket
         self._fd = listening.socket.fileno()
         self._tools, self._delivery = tools, delivery
-        self._set, self._loop = tools.connections, tools.loop
+        self._table, self._loop = tools.connections, tools.loop
         self._died, self._settings = died, settings
         self._is_unix = listening.endpoint.family == socket.AF_UNIX
         self._state = ListenerState.NEW
@@ -134,10 +134,10 @@ class StreamListener:
         self._pause = FIRST_PAUSE_SECONDS
         self._log_limit = LogLimit(self._loop.clock)
         if delivery.handover is None:
-            self._set.groups.when_ended(delivery.group, self._ended)
-            self._set.groups.count_sources(delivery.group, self._admission.sources)
+            self._table.groups.when_ended(delivery.group, self._ended)
+            self._table.groups.count_sources(delivery.group, self._admission.sources)
         if not is_encrypted:
-            self._set.tls.offer(delivery.group, handshakes)
+            self._table.tls.offer(delivery.group, handshakes)
 
     def _steps(self) -> list[AcceptStep]:
         """Return the steps that connections of this listener have to take."""
@@ -153,11 +153,11 @@ class StreamListener:
         if handover is not None:
             return [*steps, OwnerStep(handover, self._let_in, lambda wire: handshake.carry(wire, self._loop))]
         ask = self._ask if self._settings.names else None
-        return [*steps, TableStep(self._set, group, self._admission, self._let_in, ask)]
+        return [*steps, TableStep(self._table, group, self._admission, self._let_in, ask)]
 
     def _batches(self) -> Callable[[int, int], tuple[int, int]] | None:
         """Return what accepts many at once, without a look at each; None where each is to be handed over."""
-        connections, group, handover = self._set, self._delivery.group, self._delivery.handover
+        connections, group, handover = self._table, self._delivery.group, self._delivery.handover
         if handover is None:
             return lambda fd, max_count: connections.accept(fd, group, max_count)
         door = handover.door(self._passed, self._admission.sources)
@@ -193,7 +193,7 @@ class StreamListener:
 
     @property
     def groups(self) -> Sequence[int]:
-        """The group of the set that its connections are in."""
+        """The group of the table that its connections are in."""
         return (self._delivery.group,)
 
     @property
@@ -280,10 +280,12 @@ class StreamListener:
             if self._tools.reserve.shed(self._socket.accept):
                 self._refusals.count(RefusalReason.NO_DESCRIPTOR, RefusedClient(error=os.strerror(stopped)))
             event = {"address": str(self), "error": os.strerror(stopped), "pause_seconds": self._pause}
-            self._log(logging.ERROR, "shortage", "accept paused, one connection shed", event)
+            self._log_limit.log_limited(
+                logger, logging.ERROR, "accept paused, one connection shed", event, key="shortage"
+            )
         self._loop.remove_reader(self._fd)
         self._loop.call_later(self._pause, self._resume_accepting)
-        self._set.when_room(self._resume_accepting)  # a descriptor is free sooner when one of ours has ended
+        self._table.when_room(self._resume_accepting)  # a descriptor is free sooner when one of ours has ended
         self._pause = min(2 * self._pause, LONGEST_PAUSE_SECONDS)
         return False
 
@@ -312,7 +314,7 @@ class StreamListener:
         if self._places.room <= 0:
             return RefusalReason.FULL
         has_rows = self._delivery.handover is None and not self._delivery.is_urgent
-        return RefusalReason.DAEMON_FULL if has_rows and self._set.is_full else None
+        return RefusalReason.DAEMON_FULL if has_rows and self._table.is_full else None
 
     def _defer(self, what: RefusalReason, *, always: bool = True) -> bool:
         """Have the next ones wait until there is room, which silent ones make that have been there for a while.
@@ -324,19 +326,20 @@ class StreamListener:
         Returns:
             Whether they wait.
         """
-        has_unreaped = self._set.has_unreaped  # one that closed in this turn has made room, which is there in the next
+        has_unreaped = self._table.has_unreaped  # what closed in this turn has made room, which is there in the next
         group = self._delivery.group if what is RefusalReason.FULL else EVERY_GROUP
-        shed = 0 if has_unreaped else shed_silent(self._set, group, SILENT_SECONDS, SHED)
-        if not (always or shed or has_unreaped or has_silent(self._set, group)):
+        shed = 0 if has_unreaped else shed_silent(self._table, group, SILENT_SECONDS, SHED)
+        if not (always or shed or has_unreaped or has_silent(self._table, group)):
             return False
         event = {"address": str(self), "limit": what.limit} | ({"silent_closed": shed} if shed else {})
-        self._log(logging.WARNING, what.value, "limit reached, new clients wait in the backlog", event)
+        text = "limit reached, new clients wait in the backlog"
+        self._log_limit.log_limited(logger, logging.WARNING, text, event, key=what)
         self._loop.remove_reader(self._fd)
         self._is_deferred = True
         if has_unreaped:
             self._loop.call_soon(self._resume_accepting)
             return True
-        self._set.when_room(self._resume_accepting)
+        self._table.when_room(self._resume_accepting)
         if not shed:
             self._loop.call_later(SILENT_SECONDS, self._wake)  # some may be silent for long enough by then
         return True
@@ -355,14 +358,9 @@ class StreamListener:
         try:
             self._loop.add_reader(self._fd, self._accept, urgent=self._delivery.is_urgent)
         except OSError as error:  # epoll_ctl(2): ENOMEM, ENOSPC
-            self._log(logging.ERROR, "watch", "accept paused", {"address": str(self), "error": str(error)})
+            event = {"address": str(self), "error": str(error)}
+            self._log_limit.log_limited(logger, logging.ERROR, "accept paused", event, key="watch")
             self._loop.call_later(LONGEST_PAUSE_SECONDS, self._resume_accepting)
-
-    def _log(self, level: int, key: str, message: str, event: Mapping[str, object]) -> None:
-        held_back = self._log_limit.admit(key)
-        if held_back is not None:
-            about = {**event, "held_back": held_back} if held_back else event
-            logger.log(level, message, extra={"event": about})
 
     # ---- counting
 
@@ -396,8 +394,8 @@ class StreamListener:
     def adopt(self, id: int) -> None:
         """Count a connection that another process accepted."""
         self._places.count(1)
-        self._admission.adopt(id, self._set.peers.source_host(id))
-        if self._settings.names and (client := self._set.peers.find(id).host):
+        self._admission.adopt(id, self._table.peers.source_host(id))
+        if self._settings.names and (client := self._table.peers.find(id).host):
             self._ask(client)
 
     def running(self) -> list[int]:

@@ -179,11 +179,8 @@ class ThreadPool:
         try:
             thread.start()
         except (RuntimeError, MemoryError) as error:  # EAGAIN of pthread_create(3): a limit on processes, or memory
-            held_back = self._log_limit.admit("start")
-            if held_back is not None:
-                event = {"threads": len(self._threads), "error": str(error)}
-                event |= {"held_back": held_back} if held_back else {}
-                logger.error("no thread can be started", extra={"event": event})
+            event = {"threads": len(self._threads), "error": str(error)}
+            self._log_limit.log_limited(logger, logging.ERROR, "no thread can be started", event, key="start")
             return
         if not self._threads and self._interval is not None:
             sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)

@@ -41,7 +41,7 @@ class TlsFilter:
     """
 
     def __init__(self, connections: ConnectionTable, streams: Mapping[int, TlsStream], defects: Defects) -> None:
-        self._set = connections
+        self._table = connections
         self._streams = streams
         self._defects = defects
         self._sealed = b""

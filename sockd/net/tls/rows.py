@@ -49,7 +49,7 @@ class TlsConnections:
     """
 
     def __init__(self, connections: ConnectionTable, defects: Defects) -> None:
-        self._set = connections
+        self._table = connections
         self._defects = defects
         self._filter: TlsFilter | None = None
         self._streams: dict[int, TlsStream] = {}
@@ -65,7 +65,7 @@ class TlsConnections:
         try:
             self.attach(id)
         except BaseException:
-            self._set.abort(id)
+            self._table.abort(id)
             raise
         self.note(id, stream)
 
@@ -79,8 +79,8 @@ class TlsConnections:
             MemoryError: there is none for the first one.
         """
         if self._filter is None:
-            self._filter = tls_filter.TlsFilter(self._set, self._streams, self._defects)
-        code = lib.sb_mux_filter(self._set.handle, id)
+            self._filter = tls_filter.TlsFilter(self._table, self._streams, self._defects)
+        code = lib.sb_mux_filter(self._table.handle, id)
         if code == lib.SB_ERR_AGAIN:
             raise BlockingIOError
         if code == lib.SB_ERR_MALFORMED:
@@ -118,7 +118,7 @@ class TlsConnections:
 
     def offered(self, id: int) -> StartsTls | None:
         """Return the handshakes for a connection; None if it cannot start TLS."""
-        return self._offers.get(self._set.info(id).group)
+        return self._offers.get(self._table.info(id).group)
 
     def hold(self, id: int, cancel: Callable[[], None]) -> None:
         """Note the handshake of a paused connection: no deadline of the table runs until release().
@@ -127,7 +127,7 @@ class TlsConnections:
             cancel: ends the handshake, called if the connection ends first.
         """
         self._shaking[id] = cancel
-        lib.sb_mux_rest(self._set.handle, id, 1)
+        lib.sb_mux_rest(self._table.handle, id, 1)
 
     def is_shaking(self, id: int) -> bool:
         """Return whether the handshake of a connection is under way."""
@@ -137,7 +137,7 @@ class TlsConnections:
         """Let the deadlines of a connection begin, for its handshake is over; return whether it is still there."""
         if self._shaking.pop(id, None) is None:
             return False
-        lib.sb_mux_rest(self._set.handle, id, 0)
+        lib.sb_mux_rest(self._table.handle, id, 0)
         return True
 
 

@@ -74,7 +74,7 @@ class StartTlsUpgrade:
         unread: bytes,
     ) -> None:
         self._connection = connection
-        self._set = connections
+        self._table = connections
         self._loop = loop
         self._handshakes = handshakes
         self._went_on = went_on
@@ -88,7 +88,7 @@ class StartTlsUpgrade:
         connection = self._connection
         if connection.is_closing():
             self._went_on()
-        elif not self._set.tls.is_shaking(connection.id):
+        elif not self._table.tls.is_shaking(connection.id):
             try:
                 self._begin()
             except BlockingIOError:
@@ -98,30 +98,30 @@ class StartTlsUpgrade:
 
     def _wait(self) -> None:
         """Report when no output is left, as for low water; or when the row waits for nothing more."""
-        if self._set.output_pending_bytes(self._connection.id):
-            self._set.set_water(self._connection.id, 0, 0)
+        if self._table.output_pending_bytes(self._connection.id):
+            self._table.set_water(self._connection.id, 0, 0)
         else:
             self._loop.call_soon(self.try_start)
 
     def _begin(self) -> None:
         if self._unread:
             raise UnreadError
-        connection, tls = self._connection, self._set.tls
+        connection, tls = self._connection, self._table.tls
         tls.attach(connection.id)
-        sock = socket.socket(fileno=os.dup(self._set.info(connection.id).fd))
+        sock = socket.socket(fileno=os.dup(self._table.info(connection.id).fd))
         connection.apply_water()
         tls.hold(connection.id, lambda: self._handshakes.cancel(sock))
-        self._handshakes.start(sock, self._set.peers.find(connection.id), self._shaken)
+        self._handshakes.start(sock, self._table.peers.find(connection.id), self._shaken)
 
     def _shaken(self, wire: TlsWire | None) -> None:
         id = self._connection.id
-        if not self._set.tls.release(id):
+        if not self._table.tls.release(id):
             return  # it has ended
         if wire is None:
-            self._set.abort(id, CloseReason.REFUSED)
+            self._table.abort(id, CloseReason.REFUSED)
             return
         wire.socket.close()
-        self._set.tls.note(id, wire.stream())
+        self._table.tls.note(id, wire.stream())
         self._went_on()
         if not self._connection.is_closing():
             self._secured()
@@ -129,7 +129,7 @@ class StartTlsUpgrade:
     def _refuse(self, why: str) -> None:
         event = {"peer": self._connection.peer, "why": why}
         logger.warning("no TLS", extra={"event": event})
-        self._set.abort(self._connection.id, CloseReason.REFUSED)
+        self._table.abort(self._connection.id, CloseReason.REFUSED)
 
 
 __all__ = ["StartTlsUpgrade", "handshakes_for"]

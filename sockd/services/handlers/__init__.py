@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""From a service as it will run to what the set of connections needs: its group, and the sink of its events."""
+"""From a service as it will run to what the connection table needs: its group, and the sink of its events."""
 
 from __future__ import annotations
 

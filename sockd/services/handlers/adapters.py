@@ -159,7 +159,7 @@ class FunctionAdapter:
         return None
 
     def pause_writing(self) -> None:
-        """Nothing: the set stops reading by itself."""
+        """Nothing: the table stops reading by itself."""
 
     def resume_writing(self) -> None:
         """Nothing: the table keeps reading by itself."""

@@ -91,7 +91,7 @@ class AsyncAnswers:
         return None
 
     def pause_writing(self) -> None:
-        """Nothing: the set stops reading by itself."""
+        """Nothing: the table stops reading by itself."""
 
     def resume_writing(self) -> None:
         """Nothing: the table keeps reading by itself."""

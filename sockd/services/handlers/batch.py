@@ -64,7 +64,7 @@ class BatchHandler(ConnectionEvents):
         self._service = service
         self._function = function
         self._codec = codec
-        self._set = connections
+        self._table = connections
 
     def frames(self, index: int, id: int, part: int, offset: int, size: int, count: int) -> None:
         """Answer the frames of one connection."""
@@ -73,17 +73,17 @@ class BatchHandler(ConnectionEvents):
             try:
                 reply = encode(self._function(frames), self._codec, count, endings)
             except Close as close:
-                self._set.write(id, encode([close.last_words], self._codec, 1, endings and endings[-1:]))
-                self._set.shut(id, CloseReason.CLOSED)
+                self._table.write(id, encode([close.last_words], self._codec, 1, endings and endings[-1:]))
+                self._table.shut(id, CloseReason.CLOSED)
                 return
         except BaseException as error:
-            event: dict[str, object] = {"service": self._service, "peer": str(self._set.peers.find(id))}
+            event: dict[str, object] = {"service": self._service, "peer": str(self._table.peers.find(id))}
             event |= {"at": user_line(error, self._function), "frame_bytes": size, "frames": count}
             logger.error("handler failed", exc_info=error_info(error), extra={"event": event})
-            self._set.shut(id, CloseReason.HANDLER_ERROR)
+            self._table.shut(id, CloseReason.HANDLER_ERROR)
         else:
             if reply:
-                self._set.write(id, reply)
+                self._table.write(id, reply)
 
     def snapshot(self, id: int) -> object:
         """Let every connection go: a function keeps nothing of it."""
@@ -91,4 +91,4 @@ class BatchHandler(ConnectionEvents):
 
     def closed(self, id: int, reason: CloseReason) -> None:
         """Log the end."""
-        log_end(self._service, self._set, id, reason)
+        log_end(self._service, self._table, id, reason)

@@ -101,7 +101,7 @@ class BlockingHandler(ConnectionEvents):
         self._function = function
         self._batch = batch
         self._codec = codec
-        self._set = connections
+        self._table = connections
         self._pool = pool
         self._jobs: dict[int, Job] = {}
 
@@ -110,7 +110,7 @@ class BlockingHandler(ConnectionEvents):
         source = self._source(id)
         job = Job(id, self._codec.cut(offset, size, count), self._codec.endings(offset, size), source)
         self._jobs[id] = job
-        self._set.pause(id, True)
+        self._table.pause(id, True)
         self._submit(job)
 
     def closed(self, id: int, reason: CloseReason) -> None:
@@ -118,7 +118,7 @@ class BlockingHandler(ConnectionEvents):
         job = self._jobs.pop(id, None)
         if job is not None:
             job.lost = True
-        log_end(self._service, self._set, id, reason)
+        log_end(self._service, self._table, id, reason)
 
     def snapshot(self, id: int) -> object:
         """Let a connection go unless frames of it are with the pool."""
@@ -140,14 +140,14 @@ class BlockingHandler(ConnectionEvents):
 
     def _source(self, id: int) -> Hashable:
         """Return whose share of threads a connection has; None for this host, which has no limits by default either."""
-        host = self._set.peers.find(id).host
+        host = self._table.peers.find(id).host
         address = plain(host) if host else None
         return None if address is None or address.is_loopback else ip_source_key(address)
 
     def _abort(self, job: Job, reason: CloseReason) -> None:
         if not job.lost:
             self._jobs.pop(job.id, None)
-            self._set.abort(job.id, reason)
+            self._table.abort(job.id, reason)
 
     # ---- in a thread
 
@@ -201,7 +201,7 @@ class BlockingHandler(ConnectionEvents):
         if job.lost:
             return
         if block := b"".join(answers.frames):
-            self._set.write(job.id, block)
+            self._table.write(job.id, block)
         if answers.error is None and job.at < len(job.frames):
             self._submit(job)
             return
@@ -209,16 +209,16 @@ class BlockingHandler(ConnectionEvents):
         if answers.error is not None:
             self._end(job, answers.error, answers.frame_bytes)
         elif job.is_last:
-            self._set.shut(job.id, CloseReason.SHUTDOWN)
+            self._table.shut(job.id, CloseReason.SHUTDOWN)
         else:
-            self._set.pause(job.id, False)
+            self._table.pause(job.id, False)
 
     def _end(self, job: Job, error: BaseException, frame_bytes: int) -> None:
         if is_close(error):
-            self._set.shut(job.id, CloseReason.CLOSED)
+            self._table.shut(job.id, CloseReason.CLOSED)
             return
         at = user_line(error, self._function or self._batch)
-        event: dict[str, object] = {"service": self._service, "peer": str(self._set.peers.find(job.id))}
+        event: dict[str, object] = {"service": self._service, "peer": str(self._table.peers.find(job.id))}
         event |= {"at": at, "frame_bytes": frame_bytes}
         logger.error("handler failed", exc_info=error_info(error), extra={"event": event})
-        self._set.shut(job.id, CloseReason.HANDLER_ERROR)
+        self._table.shut(job.id, CloseReason.HANDLER_ERROR)

@@ -62,7 +62,7 @@ class PerConnectionHandler(ConnectionEvents):
         self._service = service
         self._factory = factory
         self._tools = tools
-        self._set = tools.connections
+        self._table = tools.connections
         self._live: dict[int, Transport] = {}
         self.handler: object = None
         """Whose frames these are, for the log; None: the protocol object's."""
@@ -78,11 +78,11 @@ class PerConnectionHandler(ConnectionEvents):
             at = user_line(error, self._factory.make)
             event = {"service": self._service, "peer": connection.peer, "at": at}
             logger.error("handler failed", exc_info=error_info(error), extra={"event": event})
-            self._set.shut(id, CloseReason.HANDLER_ERROR)
+            self._table.shut(id, CloseReason.HANDLER_ERROR)
             return
         framing = self._factory.framing
         if framing is not None and not wants_bytes(protocol):
-            self._set.set_framing(id, framing)
+            self._table.set_framing(id, framing)
             connection.set_framing(framing)
         connection.start(receiver, protocol)
 
@@ -135,7 +135,7 @@ class PerConnectionHandler(ConnectionEvents):
         """Log the close and notify the receiver."""
         connection = self._live.pop(id, None)  # none where it was not even made
         try:
-            log_end(self._service, self._set, id, reason)
+            log_end(self._service, self._table, id, reason)
         finally:
             if connection is not None:
-                connection.lost(reason, self._set.info(id).error)
+                connection.lost(reason, self._table.info(id).error)

@@ -211,7 +211,7 @@ class CoroutineHandler(ConnectionEvents):
         self.will_write = connections.will_write
         self._raw = RawCodec(Raw(), connections)
         self._high_water = high_water
-        self._set = connections
+        self._table = connections
         self._live: dict[int, CoroutineSession] = {}
         self._readers: dict[int, StreamReader] = {}  # of those that speak to their reader still
         delivery = LineDelivery()
@@ -221,7 +221,7 @@ class CoroutineHandler(ConnectionEvents):
 
     def accepted(self, id: int) -> None:
         """Begin the coroutine; it runs in this turn."""
-        connection = SessionTransport(id, self._set, self._raw, self._high_water, self.loop, ProtocolAdapter)
+        connection = SessionTransport(id, self._table, self._raw, self._high_water, self.loop, ProtocolAdapter)
         connection.service, connection.handler = self.service, self.function
         connection.switched = self._switched
         session = CoroutineSession(self, connection)
@@ -241,7 +241,7 @@ class CoroutineHandler(ConnectionEvents):
     def ended(self, id: int) -> None:
         """Tell of the end of file; of a line that may have been cut off nothing is read."""
         if (reader := self._readers.get(id)) is not None:
-            reader.feed_eof(is_cut=self._set.tls.is_cut(id))
+            reader.feed_eof(is_cut=self._table.tls.is_cut(id))
         else:
             self._live[id].connection.end()
 
@@ -263,10 +263,10 @@ class CoroutineHandler(ConnectionEvents):
         session = self._live.pop(id, None)  # none where it was not even made
         self._readers.pop(id, None)
         try:
-            log_end(self.service, self._set, id, reason)
+            log_end(self.service, self._table, id, reason)
         finally:
             if session is not None:
-                session.connection.lost(reason, self._set.info(id).error)
+                session.connection.lost(reason, self._table.info(id).error)
 
     def has_ended(self, session: CoroutineSession) -> None:
         """Note that its coroutine has (for the session)."""

@@ -35,7 +35,7 @@ F = TypeVar("F", bound="Frame")
 
 
 class FunctionHandler(ConnectionEvents):
-    """Hands frames to a function and its replies to the set; pausing and closing the set does by itself.
+    """Hands frames to a function and its replies to the table, which pauses and closes by itself.
 
     Args:
         service: its name, for the log.
@@ -49,11 +49,11 @@ class FunctionHandler(ConnectionEvents):
         self._service = service
         self._function = function
         self._codec = codec
-        self._set = connections
+        self._table = connections
 
     def frames(self, index: int, id: int, part: int, offset: int, size: int, count: int) -> None:
         """Answer `count` frames, of one connection or of many."""
-        if self._set.parts:
+        if self._table.parts:
             self._answer_shown(index, id, part, self._codec.cut(offset, size, count))
             return
         left = self._codec.exchange.answer(index, offset, size, count, self._function, self._is_late)
@@ -69,9 +69,9 @@ class FunctionHandler(ConnectionEvents):
 
     def _is_late(self, index: int, frames: int) -> bool:
         """Whether the turn has taken too long: then only the first frames of the event are answered in it."""
-        if not self._set.turn.is_late:
+        if not self._table.turn.is_late:
             return False
-        self._set.turn.cut(index, frames)
+        self._table.turn.cut(index, frames)
         return True
 
     def _answer(self, index: int, frames: list[F], done: list[Reply]) -> BaseException | None:
@@ -83,8 +83,8 @@ class FunctionHandler(ConnectionEvents):
             return self._answer_some(frames, len(frames), done)
         left = iter(frames)
         for at, end in looks(len(frames)):
-            if at and self._set.turn.is_late:
-                self._set.turn.cut(index, at)
+            if at and self._table.turn.is_late:
+                self._table.turn.cut(index, at)
                 del frames[at:]
                 break
             some = (
@@ -104,7 +104,7 @@ class FunctionHandler(ConnectionEvents):
         return None if len(done) == end else StopIteration()  # which map() takes for an end
 
     def _parts(self, id: int, part: int, count: int) -> list[tuple[int, int]]:
-        return [(id, count)] if id >= 0 else list(self._set.turn.parts(part, count))
+        return [(id, count)] if id >= 0 else list(self._table.turn.parts(part, count))
 
     def _answer_connections(
         self,
@@ -141,9 +141,9 @@ class FunctionHandler(ConnectionEvents):
                     replies += [b""] * (at + count - i - 1)
                     break
             at += count
-        self._set.reply_lengths(index, b"".join(replies), array("I", map(len, replies)))
+        self._table.reply_lengths(index, b"".join(replies), array("I", map(len, replies)))
         for id, reason in ends:
-            self._set.shut(id, reason)
+            self._table.shut(id, reason)
 
     def _encode(self, reply: Reply, ending: bytes | None) -> bytes:
         if reply is None:
@@ -157,7 +157,7 @@ class FunctionHandler(ConnectionEvents):
                 return self._encode(error.last_words, ending), CloseReason.CLOSED
             except BaseException as raised:  # what they are is the handler's doing
                 error = raised
-        peer = str(self._set.peers.find(id))
+        peer = str(self._table.peers.find(id))
         at = user_line(error, self._function)
         event = {"service": self._service, "peer": peer, "at": at, "frame_bytes": self._codec.payload_size(frame)}
         logger.error("handler failed", exc_info=error_info(error), extra={"event": event})
@@ -169,7 +169,7 @@ class FunctionHandler(ConnectionEvents):
 
     def closed(self, id: int, reason: CloseReason) -> None:
         """Log the end."""
-        log_end(self._service, self._set, id, reason)
+        log_end(self._service, self._table, id, reason)
 
 
 class RecordHandler(FunctionHandler):

@@ -108,7 +108,7 @@ class PolicyHandler(PerConnectionHandler):
         """Go on without framing, up to the end of what is too long."""
         if reason is CloseReason.FRAME_TOO_LONG and self.policy.too_long != "close":
             self._skipped[id] = _Skipped()
-            self._set.set_framing(id, Raw())
+            self._table.set_framing(id, Raw())
 
     def frames(self, index: int, id: int, part: int, offset: int, size: int, count: int) -> None:
         """Pass on, but what is too long."""
@@ -116,7 +116,7 @@ class PolicyHandler(PerConnectionHandler):
         if skipped is None:
             super().frames(index, id, part, offset, size, count)
             return
-        data = self._set.block(offset, size)
+        data = self._table.block(offset, size)
         joined = skipped.tail + data
         found = self._find_end(joined)
         consumed = size if found is None else found.end() - len(skipped.tail)
@@ -130,14 +130,14 @@ class PolicyHandler(PerConnectionHandler):
         """Cut frames again, from behind the end."""
         kept = bytes(self._skipped.pop(id).kept)
         if consumed < size:
-            self._set.unread(id, self._set.pointer(offset) + consumed, size - consumed, 1)
-        self._set.set_framing(id, self.cut_by)
+            self._table.unread(id, self._table.pointer(offset) + consumed, size - consumed, 1)
+        self._table.set_framing(id, self.cut_by)
         if self.policy.too_long == "cut":
             self._live[id].hand(_beginning(self.cut_by, kept))
 
     def ended(self, id: int) -> None:
         """Take the last frame without its end, if that is wanted."""
-        rest = b"" if id in self._skipped or self.policy.unfinished == "drop" else self._set.unfinished(id)
+        rest = b"" if id in self._skipped or self.policy.unfinished == "drop" else self._table.unfinished(id)
         if not rest:
             super().ended(id)
             return

@@ -68,17 +68,17 @@ class Transport(Connection):
     @property
     def eof_reason(self) -> CloseReason:
         """Why it ends where the peer's end of file ends it."""
-        return CloseReason.TRUNCATED if self._set.info(self.id).input_pending_bytes else CloseReason.EOF
+        return CloseReason.TRUNCATED if self._table.info(self.id).input_pending_bytes else CloseReason.EOF
 
     # ---- the end
 
     def lost(self, reason: CloseReason, error: int) -> None:
         """Report the end, once; what may still be queried is kept."""
         if self._receiver is not None:
-            self._kept_peer = peer = self._set.peers.find(self.id)
+            self._kept_peer = peer = self._table.peers.find(self.id)
             self._kept = {"peername": peer.sockaddr}
             for name in self.kept:
-                if (value := extra_info(self, self._set, name)) is not None:
+                if (value := extra_info(self, self._table, name)) is not None:
                     self._kept[name] = value
             super().lost(reason, error)
             self._protocol = None

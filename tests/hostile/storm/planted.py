@@ -35,12 +35,12 @@ def by_descriptor(victim, _self, fd, *_):
 
 
 def by_row(victim, self, id, *_):
-    return _comes_from(self._set.info(id).fd, victim)
+    return _comes_from(self._table.info(id).fd, victim)
 
 
 def by_event(victim, self, _index, id, part, _offset, _size, count):
     """Frames of the victim, and of nobody else in the same event: that would cost all of them."""
-    rows = [id] if id >= 0 else [row for row, _ in self._set.turn.parts(part, count)]
+    rows = [id] if id >= 0 else [row for row, _ in self._table.turn.parts(part, count)]
     return all(by_row(victim, self, row) for row in rows)
 
 

@@ -29,7 +29,7 @@ READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 
 @pytest.fixture(params=["auto", "epoll", "poll", "select"])
 def selector(request):
-    connections = ConnectionTable(size=10, memory=1 << 30, epoll=module.waits_in_set(request.param))
+    connections = ConnectionTable(size=10, memory=1 << 30, epoll=module.waits_in_table(request.param))
     with module.choose(request.param, connections) as selector:
         yield selector
     connections.close()
@@ -231,5 +231,5 @@ def test_asyncio_runs_on_it(selector):
 
 
 def test_auto_is_the_set_on_linux():
-    assert module.waits_in_set("auto") == (sys.platform == "linux")
-    assert not module.waits_in_set("epoll")
+    assert module.waits_in_table("auto") == (sys.platform == "linux")
+    assert not module.waits_in_table("epoll")

@@ -230,7 +230,7 @@ def test_a_slow_burst_leaves_time_to_others():
     class Late(FunctionHandler):
         def _is_late(self, index, frames):
             asked.append(frames)
-            self._set.turn.cut(index, frames)
+            self._table.turn.cut(index, frames)
             return True
 
     for framing in (Line(MAX), Netstring(MAX)):
