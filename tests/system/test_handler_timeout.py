@@ -137,7 +137,7 @@ def test_a_loop_in_c_is_named_by_sockctl_within_its_deadline(house):
     _, pid = one.hang()
     began = time.monotonic()
     done = one.sockctl.run("status", "--timeout", "500ms")
-    assert time.monotonic() - began < 0.5 + 1
+    assert time.monotonic() - began < 0.5 + 3  # the start of a Python on a busy machine; without --timeout it is 10 s
     assert done.returncode == 75
     assert f"the daemon (pid {pid}, running) did not answer within 0.5 s" in done.stderr
     one.one.process.kill()
