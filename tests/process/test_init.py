@@ -89,7 +89,7 @@ def test_signals_reach_the_daemon(contained):
     os.kill(one.init, signal.SIGHUP)
     one.wait_for("reloaded")
     one.connect(3).sendall(b"x\n")
-    one.wait_for("event loop stalled")
+    one.wait_for("event loop stalled", handler="app:stuck")
     ends = stuck.Ends(one.init)
     os.kill(one.init, signal.SIGTERM)
     os.kill(one.init, signal.SIGINT)  # of two of a kind the kernel may make one, on the second half of their way

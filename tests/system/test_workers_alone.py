@@ -106,13 +106,20 @@ def test_workers_that_die_as_soon_as_they_begin_are_replaced_ever_later(house):
 # ---- they hang
 
 
+def hang_both(one, line):
+    """Have both workers in a call: more and more connections, for one worker may accept all that come at once."""
+
+    def hang():
+        one.connect().sendall(line)
+        return len({line["worker"] for line in one.logged("event loop stalled", handler="app:pid")}) == 2
+
+    _until(hang)
+
+
 def test_a_supervisor_answers_while_all_workers_are_in_a_call(house):
     """fails with answers that are waited for: status takes 5 s and more for each worker, /live as long, TERM 20 s"""
     one = house(options='stop_timeout = "1s"')
-    peers = [one.connect() for _ in range(8)]
-    for peer in peers:
-        peer.sendall(b"sleep25\n")
-    _until(lambda: len({line["worker"] for line in one.logged("event loop stalled")}) == 2)
+    hang_both(one, b"sleep25\n")
     status, seconds = timed(lambda: one.sockctl.ask("status"))
     assert seconds < 1.5
     assert [worker["answers"] for worker in status["workers"]] == [False, False]
@@ -188,10 +195,7 @@ def test_a_restart_finds_its_address_free_while_a_worker_is_in_a_call(house, dae
     places = (f"tcp://127.0.0.1:{port}", f"udp://127.0.0.1:{port}", f"unix:{tmp_path}/s")
     toml += "".join(LISTEN.format(place, "app:pid") for place in places)
     one = daemon(toml=toml, app=APP, may_die=True)
-    peers = [one.connect() for _ in range(6)]
-    for peer in peers:
-        peer.sendall(b"sleep30\n")
-    _until(lambda: len({line["worker"] for line in one.logged("event loop stalled")}) == 2)
+    hang_both(one, b"sleep30\n")
     workers = [child.pid for child in psutil.Process(one.pid).children()]
     os.kill(one.pid, signal.SIGKILL)
     again = daemon(toml=toml, app=APP)

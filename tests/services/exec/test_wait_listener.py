@@ -416,11 +416,11 @@ def test_upgrade_starts_none_beside_one_of_the_old_process(controlled, program):
     peer = one.one.connect()
     send_all(peer)
     one.one.wait_for("program started")
-    for _ in range(2):
+    more = (b"first", b"second")  # it ends when nothing has come for a while
+    for each in more:
         one.run("upgrade")
-    more = b"after"
-    peer.send(more)
-    assert replies(peer, len(NUMBERS) + 1) == {*NUMBERS, more}
+        peer.send(each)
+    assert replies(peer, len(NUMBERS) + 2) == {*NUMBERS, *more}
     assert len(one.one.logged("program started")) == 1
     (row,) = one.run("status")["listeners"]
     assert (row["programs"]["running"], row["accepted"]) == (1, 1)
