@@ -157,6 +157,8 @@ class SendBuffer:
 
         Raises:
             OSError: as the socket raises it; all data is still held.
+            TypeError: the target's send() does not return how many bytes it has taken, as that of a transport, which
+                gets pop_all().
         """
         if not self._pieces and not isinstance(target, int):
             self._seal()  # the target may keep what it gets, or write to this buffer meanwhile
@@ -164,6 +166,8 @@ class SendBuffer:
             sent = self._send_pieces(target)
         else:
             sent = self._send(target, memoryview(self._content())) if len(self) else 0
+        if not isinstance(sent, int) or not 0 <= sent <= len(self):
+            raise TypeError(f"send() returned {sent!r}, not how many bytes it has taken; a transport gets pop_all()")
         self._consume(sent)
         return sent
 

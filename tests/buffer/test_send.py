@@ -214,6 +214,19 @@ def test_send_to_a_descriptor_of_any_kind():
     assert SendBuffer(Line(1)).send_to(-1) == 0  # nothing to be sent
 
 
+@pytest.mark.parametrize("returned", [None, "2", -1, 1000])
+def test_a_target_that_does_not_say_how_much_it_took(returned):
+    class Transport:
+        def send(self, data):
+            return returned
+
+    buffer = SendBuffer(Line(10))
+    buffer.append(b"a")
+    with pytest.raises(TypeError, match=r"not how many bytes it has taken; a transport gets pop_all\(\)"):
+        buffer.send_to(Transport())
+    assert buffer.pop_all() == b"a\n"
+
+
 class Tls:
     """As an ssl.SSLSocket is: sendmsg is there and says that it is not."""
 

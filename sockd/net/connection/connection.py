@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -19,7 +18,7 @@ from sockd.errors import as_exception, is_close
 from sockd.lazy import lazily
 from sockd.log.failure import error_info, user_line
 from sockd.net.connection.codec import make_codec
-from sockd.net.connection.extra_info import extra_info
+from sockd.net.connection.extra_info import BorrowedSocket, extra_info
 from sockd.net.connection.life import LIFE, READING, Life, Reading
 from sockd.net.connection.transfer import Snapshot
 from sockd.net.connection.turn import FIRST_CHECK
@@ -28,6 +27,7 @@ from sockd.wire.close_reason import CloseReason
 from sockd.wire.framing import make_framing, spell
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable
 
     from sockd.net.connection.codec import Codec
@@ -82,7 +82,7 @@ class Connection(WriteTransport):
         self._reading = ON
         self._timers: set[Timer] | None = None
         self._error: Exception | None = None
-        self._socket: socket.socket | None = None
+        self._socket: BorrowedSocket | None = None
 
     def __repr__(self) -> str:
         return f"<Connection {self.id} {self.peer}>"
@@ -236,6 +236,9 @@ class Connection(WriteTransport):
 
         Returns:
             A timer with cancel().
+
+        Raises:
+            ValueError: delay is NaN.
         """
 
         timers = self._timers = self._timers or set()
@@ -267,9 +270,9 @@ class Connection(WriteTransport):
 
     @property
     def socket(self) -> socket.socket:
-        """The socket, for reading and setting its options only: sockd receives and sends on it."""
+        """The socket, for reading and setting its options only: sockd receives and sends on it, and closes it."""
         if self._socket is None:
-            self._socket = socket.socket(fileno=self._table.info(self.id).fd)
+            self._socket = BorrowedSocket(fileno=self._table.info(self.id).fd)
         return self._socket
 
     @property
@@ -352,7 +355,7 @@ class Connection(WriteTransport):
             self._guard(receiver.connection_lost, exc)
         self._receiver = self._starting = self._error = None  # its traceback holds the frames of a whole turn
         if self._socket is not None:
-            self._socket.detach()  # the descriptor is the table's
+            self._socket.give_back()  # the descriptor is the table's
 
     # ---- on to another process
 
@@ -396,7 +399,7 @@ class Connection(WriteTransport):
         for timer in tuple(self._timers or ()):
             timer.cancel()
         if self._socket is not None:
-            self._socket.detach()
+            self._socket.give_back()
 
     def _guard(self, callback: Callable[..., T], *args: object) -> T | None:
         try:

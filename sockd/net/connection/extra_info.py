@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import socket
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from sockd.net.kernel import peer_credentials
 
@@ -16,6 +16,31 @@ if TYPE_CHECKING:
     from sockd.net.connection.connection import Connection
     from sockd.net.connection.peers import ProxyInfo
     from sockd.net.connection.table import ConnectionTable
+
+
+class BorrowedSocket(socket.socket):
+    """The socket of a connection, which alone closes it.
+
+    Its descriptor is in a table: closed behind the back of that, it would be the next client's.
+    """
+
+    __slots__ = ()
+
+    def close(self) -> NoReturn:
+        """Refuse.
+
+        Raises:
+            RuntimeError: always.
+        """
+        raise RuntimeError("the socket belongs to its connection: call connection.close() or connection.abort()")
+
+    def detach(self) -> NoReturn:
+        """Refuse, as close()."""
+        self.close()
+
+    def give_back(self) -> None:
+        """Be closed, without the descriptor."""
+        super().detach()
 
 
 def extra_info(connection: Connection, connections: ConnectionTable, name: str) -> object:

@@ -48,6 +48,8 @@ TURN_SECONDS = 0.005
 """Time per turn for callbacks of descriptors, and as much for those of call_soon; the others wait for the next."""
 FEW = 8
 """Callbacks of one turn that run before the clock is read: each has a limit of its own."""
+MAX_WAIT_SECONDS = 24 * 3600.0
+"""Of one turn; a timer may be due later, or never (math.inf).  asyncio's MAXIMUM_SELECT_TIMEOUT."""
 MIN_COMPACTED = 64
 """Cancelled timers are removed from the heap when there are so many, and more of them than of others."""
 
@@ -237,8 +239,14 @@ class EventLoop:
             self._writer.send(b"\0")
 
     def call_later(self, delay: float, callback: Callback) -> Timer:
-        """Call back once, `delay` seconds from now."""
+        """Call back once, `delay` seconds from now; math.inf: never.
+
+        Raises:
+            ValueError: delay is NaN, before and behind which no timer is.
+        """
         timer = Timer(self.clock() + delay, callback, self)
+        if math.isnan(timer.when):
+            raise ValueError("delay: expected a number of seconds, not nan")
         heapq.heappush(self._timers, (timer.when, next(self._order), timer))
         return timer
 
@@ -319,7 +327,7 @@ class EventLoop:
         if self._soon:
             timeout = 0
         elif self._timers:
-            left = max(0.0, self._timers[0][0] - self.clock())
+            left = min(MAX_WAIT_SECONDS, max(0.0, self._timers[0][0] - self.clock()))
             timeout = left if timeout is None else min(timeout, left)
         ready = self._select(timeout)
         if self.observe is not None:

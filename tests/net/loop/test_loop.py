@@ -94,6 +94,39 @@ def test_a_timer_that_is_late_is_called_in_the_next_turn(loop, selector, clock):
     assert (seen, selector.waits) == ([1], [0])
 
 
+@pytest.mark.parametrize(
+    "kind", [Patience, selectors.SelectSelector, selectors.PollSelector, selectors.DefaultSelector]
+)
+def test_a_timer_that_is_never_due(kind, clock):
+    """Seen to fail: the wait for it was a number that selectors cannot take, and ended the loop."""
+    with kind(*[clock] * (kind is Patience)) as selector:
+        loop, called = EventLoop(selector, clock), []
+        for delay in (float("inf"), 1e300):
+            loop.call_later(delay, lambda: called.append("never"))
+        reading, writing = os.pipe()
+        os.write(writing, b"x")
+        loop.add_reader(reading, lambda: called.append("ready"))
+        loop.run_once(None)
+        loop.call_later(-1, lambda: called.append("due"))
+        loop.run_once(None)
+        loop.close()
+        os.close(reading)
+        os.close(writing)
+    assert called[0] == "ready"
+    assert "due" in called
+    assert "never" not in called
+
+
+def test_a_timer_at_no_time_is_refused(loop):
+    """Seen to fail: no timer behind it was called any more."""
+    with pytest.raises(ValueError, match="delay: expected a number of seconds, not nan"):
+        loop.call_later(float("nan"), print)
+    called = []
+    loop.call_later(0.0, lambda: called.append(1))
+    loop.run_once(None)
+    assert called == [1]
+
+
 def test_a_cancelled_timer_is_not_called(loop):
     seen = []
     first = loop.call_later(1, lambda: seen.append("first"))
