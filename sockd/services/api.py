@@ -8,8 +8,7 @@ import functools
 from typing import TYPE_CHECKING, Any, Generic, TypedDict, TypeVar, cast, overload
 
 from sockd.lazy import inspect
-from sockd.services.options import check_callable, check_options
-from sockd.wire.framing import Framing, Line
+from sockd.services.options import check_callable, check_framing, check_options
 
 if TYPE_CHECKING:
     import asyncio
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 
     from sockd.net.connection.connection import Connection
     from sockd.settings.service import TooLong, Unfinished
-    from sockd.wire.framing import Record, RecordValues, StreamFraming
+    from sockd.wire.framing import Framing, Record, RecordValues, StreamFraming
 
     Data = bytes | bytearray | memoryview
     Reply = Data | RecordValues | None
@@ -153,10 +152,8 @@ class Service(Generic[FrameT]):
         datagram_lines: bool | None = None,
         text: str | None = None,
     ) -> None:
-        if not isinstance(framing, Framing | None):
-            raise ValueError(f"a service needs one of sockd's stream framings, such as Line(8192), not {framing!r}")
-        if isinstance(framing, Line) and framing.max_bytes < 1:
-            raise ValueError(f"max_bytes must be positive, not {framing.max_bytes}")
+        if framing is not None:
+            check_framing(framing)
         limits: dict[str, float | None] = {
             "idle_timeout": idle_timeout,
             "frame_timeout": frame_timeout,
@@ -179,7 +176,7 @@ class Service(Generic[FrameT]):
         )
         try:
             self.text = None if text is None else codecs.lookup(text).name
-        except LookupError:
+        except (LookupError, TypeError):
             raise ValueError(f"text must be an encoding such as utf-8, not {text!r}") from None
         self.framing = framing
         self.goodbye = goodbye

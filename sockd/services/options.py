@@ -7,6 +7,8 @@ import math
 from typing import TYPE_CHECKING, get_args
 
 from sockd.lazy import lazily
+from sockd.values import fields
+from sockd.wire.framing import Fixed, Framing, Line, Record
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,6 +20,8 @@ else:
 TIMES = ("idle_timeout", "frame_timeout", "write_timeout", "linger_timeout")
 COUNTS = ("high_water", "max_buffer", "max_connections", "max_in_flight")
 FLAGS = ("blocking", "datagram_lines")
+UNITS = {"high_water": "bytes", "max_buffer": "bytes", "max_connections": "connections", "max_in_flight": "calls"}
+EXAMPLES = {"bytes": ", such as 65536"}
 
 
 def check_options(given: Mapping[str, object]) -> None:
@@ -25,7 +29,7 @@ def check_options(given: Mapping[str, object]) -> None:
 
     Raises:
         TypeError: one is of another type than its default.
-        ValueError: a limit is not positive, or a word is none of those that are allowed.
+        ValueError: a limit is not positive, or above what sockd.toml may have; or a word is none that is allowed.
     """
     for name, value in given.items():
         if value is None:
@@ -43,15 +47,38 @@ def check_options(given: Mapping[str, object]) -> None:
 def _check_limit(name: str, value: object) -> None:
     is_time = name in TIMES
     if not isinstance(value, (int, float) if is_time else int) or isinstance(value, bool):
-        unit = "seconds, such as 300 or 0.5" if is_time else "bytes, such as 65536" if name in COUNTS[:2] else name[4:]
+        unit = "seconds, such as 300 or 0.5" if is_time else UNITS[name] + EXAMPLES.get(UNITS[name], "")
         hint = "; texts with a unit are for sockd.toml" if isinstance(value, str) else ""
-        raise TypeError(f"{name} must be a number of {unit.replace('_', ' ')}, not {value!r}{hint}")
-    if not math.isfinite(value):
+        raise TypeError(f"{name} must be a number of {unit}, not {value!r}{hint}")
+    if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"{name} must be a finite number, not {value}")
     if name == "linger_timeout" and value < 0:
         raise ValueError(f"linger_timeout must not be negative, not {value}")
     if name != "linger_timeout" and value <= 0:
         raise ValueError(f"{name} must be positive, not {value}")
+    if value > (highest := _highest(name)):
+        raise ValueError(f"{name} must be at most {highest} {UNITS.get(name, 'seconds')}, not {value}")
+
+
+def _highest(name: str) -> int:
+    """Return what the configuration allows for this key."""
+    (found,) = (field.metadata["high"] for field in fields(settings.ServiceSettings) if field.name == name)
+    return int(found)
+
+
+def check_framing(framing: object) -> None:
+    """Check how the frames of a service are cut.
+
+    Raises:
+        ValueError: by no stream framing of sockd's, or they are longer than those of the configuration.
+    """
+    if not isinstance(framing, Framing):
+        raise ValueError(f"a service needs one of sockd's stream framings, such as Line(8192), not {framing!r}")
+    size = framing.size if isinstance(framing, Fixed | Record) else framing.max_bytes
+    if size < 1 and isinstance(framing, Line):
+        raise ValueError(f"max_bytes must be positive, not {size}")
+    if size > (highest := _highest("max_frame")):
+        raise ValueError(f"frames of a service have at most {highest} bytes, not {size}")
 
 
 def _check_word(name: str, value: object) -> None:
@@ -70,4 +97,4 @@ def check_callable(what: str, given: object) -> None:
         raise TypeError(f"{what} must be a function or another callable, not {given!r}")
 
 
-__all__ = ["check_callable", "check_options"]
+__all__ = ["check_callable", "check_framing", "check_options"]

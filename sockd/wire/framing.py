@@ -29,6 +29,11 @@ def _check_bytes(name: str, value: object, minimum: int) -> None:
         raise ValueError(f"{name} must be {minimum} or more, not {value}")
 
 
+def _check_flag(name: str, value: object) -> None:
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be True or False, not {value!r}")
+
+
 @dataclass(frozen=True)
 class _Bounded:
     """What has a longest payload: `max_bytes`, always the first argument."""
@@ -55,7 +60,7 @@ class Line(_Bounded):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.ending not in (b"\n", b"\r\n", "same"):
+        if not isinstance(self.ending, bytes | str) or self.ending not in (b"\n", b"\r\n", "same"):
             raise ValueError(f"ending must be LF, CR LF or 'same', not {self.ending!r}")
 
 
@@ -114,10 +119,11 @@ class Prefix(_Bounded):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.width not in PREFIX_WIDTHS:
+        if type(self.width) is not int or self.width not in PREFIX_WIDTHS:
             raise ValueError(f"width must be one of {PREFIX_WIDTHS}, not {self.width}")
         if self.order not in ("big", "little"):
             raise ValueError(f"order must be 'big' or 'little', not {self.order!r}")
+        _check_flag("includes_header", self.includes_header)
 
 
 @dataclass(frozen=True)
@@ -171,6 +177,10 @@ class OctetCount(_Bounded):
     """
 
     mixed: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_flag("mixed", self.mixed)
 
 
 @dataclass(frozen=True)

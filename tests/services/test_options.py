@@ -33,6 +33,27 @@ OPTIONS = [
     ({"datagram_lines": 1}, TypeError, "datagram_lines must be True or False, not 1"),
     ({"too_long": "drop"}, ValueError, "too_long must be 'close' or 'skip' or 'cut', not 'drop'"),
     ({"unfinished": True}, ValueError, "unfinished must be 'drop' or 'deliver', not True"),
+    ({"idle_timeout": 1e300}, ValueError, "idle_timeout must be at most 604800 seconds, not 1e+300"),
+    ({"linger_timeout": 10**400}, ValueError, "linger_timeout must be at most 600 seconds, not 1000"),
+    ({"high_water": 2**63}, ValueError, "high_water must be at most 1073741824 bytes, not 9223372036854775808"),
+    ({"max_connections": 10**7}, ValueError, "max_connections must be at most 1000000 connections, not 10000000"),
+    ({"max_in_flight": "4"}, TypeError, "max_in_flight must be a number of calls, not '4'"),
+    ({"text": 5}, ValueError, "text must be an encoding such as utf-8, not 5"),
+    (
+        {"framing": sockd.Line(2**40)},
+        ValueError,
+        "frames of a service have at most 1073741824 bytes, not 1099511627776",
+    ),
+    (
+        {"framing": sockd.Fixed(2**40)},
+        ValueError,
+        "frames of a service have at most 1073741824 bytes, not 1099511627776",
+    ),
+    (
+        {"framing": sockd.Record("!2147483648s")},
+        ValueError,
+        "frames of a service have at most 1073741824 bytes, not 21",
+    ),
     ({"framing": "line"}, ValueError, "stream framings, such as Line(8192), not 'line'"),
 ]
 
@@ -67,8 +88,18 @@ FRAMINGS = [
     (lambda: sockd.Netstring(1.5), "max_bytes must be a whole number of bytes, such as 8192, not 1.5"),
     (lambda: sockd.Raw(None), "max_bytes must be a whole number of bytes"),
     (lambda: sockd.Fixed("3"), "size must be a whole number of bytes"),
+    (lambda: sockd.Prefix(10, 2, includes_header=1), "includes_header must be True or False, not 1"),
+    (lambda: sockd.OctetCount(10, "mixed"), "mixed must be True or False, not 'mixed'"),
     (lambda: sockd.Delimiter(10, ";"), "a delimiter is bytes, such as b\";\", not ';'"),
 ]
+
+
+def test_a_framing_of_a_number_that_is_not_whole_or_an_ending_that_is_not_bytes():
+    """Seen to fail: --check found them right, and the start ended with a traceback."""
+    with pytest.raises(ValueError, match=r"width must be one of .*, not 2\.0"):
+        sockd.Prefix(10, 2.0)
+    with pytest.raises(ValueError, match="ending must be LF"):
+        sockd.Line(10, bytearray(b"\n"))
 
 
 @pytest.mark.parametrize(("make", "text"), FRAMINGS, ids=[one[1][-8:] for one in FRAMINGS])
