@@ -125,7 +125,9 @@ TEXTS = {
     ),
     "limit reached, new clients wait in the backlog": (
         "The limit in `limit` is reached, and new clients wait in the kernel's backlog; `silent_closed` connections "
-        "that had sent nothing were closed to make room. Raise the limit if this is frequent."
+        "that had sent nothing were closed to make room. With `at_limit` `refuse` or `reset` they wait half a second "
+        "at most, as long as a connection that has sent nothing may make room; then they are refused. Raise the limit "
+        "if this is frequent."
     ),
     "listening": "A listener accepts clients at `address` for `service`. None needed.",
     "log not reopened, still writing to the old one": (
@@ -173,8 +175,9 @@ TEXTS = {
         "(`ulimit -i`)."
     ),
     "no TLS": (
-        "A TLS handshake failed, for the reason in `why`. Check the certificates and TLS versions of both sides if "
-        "the client is a known one."
+        "A TLS handshake failed, for the reason in `why`. If the client is a known one: have it use TLS, or another "
+        "listener without `tls`, where `why` begins with `not TLS`; else check the certificates and TLS versions of "
+        "both sides."
     ),
     "not answered for a moment, to break a loop": (
         "A datagram source was answered for seconds without a pause, so it gets no reply for a moment. Check whether "

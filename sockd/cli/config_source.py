@@ -156,7 +156,8 @@ def _with_control(settings: Settings, directory: str) -> Settings:
 def _example() -> Settings:
     directory = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
     texts = (f"tcp://{EXAMPLE_ADDRESS}", f"udp://{EXAMPLE_ADDRESS}", f"unix:{directory}/sockd-example.sock")
-    return Settings(listen=(ListenSettings(addresses=tuple(map(Address.parse, texts)), service="upper"),))
+    listen = ListenSettings(addresses=tuple(map(Address.parse, texts)), service="upper")
+    return Settings(listen=(listen,), find_place=lambda key: (EXAMPLE, () if key[0] == "listen" else key))
 
 
 __all__ = [

@@ -82,15 +82,19 @@ def _main(argv: Sequence[str] | None) -> int:
 
 
 def _check_control(parser: _Parser, words: Sequence[str]) -> None:
-    """Refuse --control, before the verb or behind it, where the verb has no use for it.
+    """Refuse --control, before the verb or behind it, where the verb has no use for it, and others before the verb.
 
-    To argparse it would be an option that nobody knows, and the path behind it an address.
+    To argparse they would be options that nobody knows, and the word behind one an address, or a verb.
     """
     before = 2 if words[:1] == ["--control"] else 1 if words and words[0].startswith("--control=") else 0
     verb = words[before] if len(words) > before else ""
     is_given = any(word.partition("=")[0] == "--control" for word in words)
     if is_given and verb in parser.verbs and verb not in admin.VERBS:
         parser.error(f"--control: {verb} does not use the control socket; remove it")
+    if verb in ("-c", "--config"):
+        parser.error(f"{verb}: no such option; write --control and the path that [daemon] control names in sockd.toml")
+    if verb.startswith("-") and verb not in parser._option_string_actions:
+        parser.error(f"{verb}: options stand behind the verb, such as sockctl status --json")
 
 
 def _run(arguments: argparse.Namespace) -> int:

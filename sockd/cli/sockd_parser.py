@@ -30,12 +30,12 @@ class _Parser(Parser):
         unknown, found = message.partition("unrecognized arguments: ")[1:]
         if unknown:
             word = found.split(" ")[0]
-            message = _what_was_meant(word, self._option_string_actions) or message
+            message = _what_was_meant(word, self._option_string_actions)
         self.exit(EX_USAGE, f"{self.prog}: {message}\n")
 
 
 def _what_was_meant(word: str, options: Iterable[str]) -> str:
-    """Return the message for a word that is no option; empty if nothing is near."""
+    """Return the message for a word that is no option."""
     from sockd.settings.builtin import BUILTINS  # here, for --help has no use for these
     from sockd.text import nearest
     from sockd.wire.control import VERBS
@@ -45,15 +45,23 @@ def _what_was_meant(word: str, options: Iterable[str]) -> str:
         return f"{word}: a service needs an address; did you mean {listen}?"
     if word.endswith(".toml"):
         return f"{word}: did you mean --config {word}?"
-    if word in VERBS:
-        return f"{word}: did you mean sockctl {word}?"
+    if re.match(r"[a-z]+:", word):
+        return f"{word}: did you mean --listen {word}{'' if '=' in word else '=SERVICE'}?"
+    if word.startswith("="):
+        return f"{word}: write ADDRESS=SERVICE in one word, such as tcp://{config_source.EXAMPLE_ADDRESS}=upper"
+    names = {option.lstrip("-"): option for option in options if option.startswith("--")}
+    name = word.lstrip("-").partition("=")[0]
+    if name in VERBS and name not in names:
+        return f"{word}: did you mean sockctl {name}?"
     if word.endswith(".py"):
         listen = f"--listen tcp://{config_source.EXAMPLE_ADDRESS}={os.path.basename(word).removesuffix('.py')}:FUNCTION"
         return f"{word}: a service needs an address; did you mean {listen}?"
-    if not word.startswith("-"):
-        return f"{word}: sockd has no verbs; it starts a daemon by its options, and sockctl talks to one"
-    near = nearest(word.partition("=")[0], options)
-    return f"{word}: no such option; did you mean {near}?" if near else ""
+    near = nearest(word, options) if len(word) == len("-x") else names.get(nearest(name, names) or "")
+    if word.startswith("-"):
+        return f"{word}: no such option; did you mean {near}?" if near else f"{word}: no such option: sockd --help"
+    if word in names:
+        return f"{word}: did you mean {near}?"
+    return f"{word}: sockd has no verbs; it starts a daemon by its options, and sockctl talks to one"
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -28,7 +28,7 @@ from sockd.daemon.config_diff import (
 )
 from sockd.daemon.drain import Drain
 from sockd.daemon.plan import check_opened, listen_addresses, number_equal, plan
-from sockd.errors import EX_OSERR, ConfigurationError, SockdError, SystemFault, TemporaryFault
+from sockd.errors import EX_OSERR, ConfigurationError, SockdError, SystemFault, TemporaryFault, under_key
 from sockd.net.listen.bind import bind_problem
 from sockd.process.inherited_sockets import LeftOut
 from sockd.services import handlers_path
@@ -331,7 +331,9 @@ class Reload:
                     self._passed.left_out.append(LeftOut(address, str(address), self._why_not(address, one.settings)))
                     continue
                 raise ConfigurationError(self._why_not(address, one.settings), key=one.find_key(address))
-            for listening in self._bind(address, one, beside):
+            with under_key(*one.find_key(address)):
+                found = self._bind(address, one, beside)
+            for listening in found:
                 undo.callback(listening.close)
                 opened.append((address, listening, one, None))
                 check_opened(listening, address, one)

@@ -165,7 +165,9 @@ def listen(plans: list[ListenerPlan], passed: InheritedSockets, stack: ExitStack
     for one in plans:
         for address in one.addresses:
             shares, number = one.service.kind.shares_socket, one.find_number(address)
-            for opened in passed.open(address, one.settings, blocks=shares, number=number):
+            with under_key(*one.find_key(address)):
+                found = passed.open(address, one.settings, blocks=shares, number=number)
+            for opened in found:
                 stack.callback(opened.close)
                 listening.append((address, opened, one))
                 check_opened(opened, address, one)

@@ -279,7 +279,7 @@ class Record:
             struct.error: they are not as the format says.
         """
         if not isinstance(values, tuple):
-            raise TypeError(f"the handler returned {type(values).__name__}, not a tuple or None")
+            raise TypeError(f"the reply is {type(values).__name__}, not a tuple or None")
         return self.packer.pack(*values)
 
     def unpack(self, data: bytes) -> RecordValues:

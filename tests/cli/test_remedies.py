@@ -39,6 +39,12 @@ MEANT = {
     "--confg=x": "--confg=x: no such option; did you mean --config?",
     "app.py": "app.py: a service needs an address; did you mean --listen tcp://127.0.0.1:7007=app:FUNCTION?",
     "start": "start: sockd has no verbs; it starts a daemon by its options, and sockctl talks to one",
+    "tcp://:7=upper": "tcp://:7=upper: did you mean --listen tcp://:7=upper?",
+    "unix:/s": "unix:/s: did you mean --listen unix:/s=SERVICE?",
+    "=": "=: write ADDRESS=SERVICE in one word, such as tcp://127.0.0.1:7007=upper",
+    "check": "check: did you mean --check?",
+    "--stop": "--stop: did you mean sockctl stop?",
+    "-v": "-v: no such option; did you mean -V?",
 }
 
 

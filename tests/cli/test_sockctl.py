@@ -473,6 +473,8 @@ def test_a_full_disk_is_named(sockctl, server, serving):
     [
         ([], "VERB"),
         (["conect", "tcp://a:1"], "sockctl: conect: no such verb; did you mean connect?"),
+        (["-c", "sockd.toml", "status"], "-c: no such option; write --control and the path that [daemon] control"),
+        (["--json", "status"], "--json: options stand behind the verb, such as sockctl status --json"),
         (["connect"], "ADDRESS"),
         (["connect", "127.0.0.1:7"], "did you mean tcp://127.0.0.1:7"),
         (["connect", "tcp://a:65536"], "65536 is out of range"),

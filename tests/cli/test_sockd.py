@@ -57,7 +57,7 @@ def test_help_names_every_option(run):
         (["-f", "-l", "tcp://127.0.0.1:0=upper", "--chroot", "empty"], '--chroot "empty" is not an absolute path'),
         (["-f", "-l", "tcp://127.0.0.1:0=upper", "--pidfile", "pid"], '--pidfile "pid" is not an absolute path'),
         (["-f", "-l", "tcp://127.0.0.1:0=upper", "--user", ""], '--user "" is not a valid user'),
-        (["--no-such-option"], "unrecognized arguments: --no-such-option"),
+        (["--no-such-option"], "--no-such-option: no such option: sockd --help"),
         (["-f", "word"], "word: sockd has no verbs"),
         (["--fore"], "--fore"),
         (["-c"], "expected one argument"),

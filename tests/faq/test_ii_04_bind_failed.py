@@ -93,6 +93,37 @@ def test_a_directory_that_does_not_exist(fails, tmp_path):
     assert "ENOENT" in words
 
 
+@pytest.mark.parametrize(
+    ("address", "told"),
+    [
+        ("tcp://192.0.2.77:7", "Cannot assign requested address (EADDRNOTAVAIL)"),
+        ("unix:/nowhere/s", "No such file or directory (ENOENT)"),
+        ("unix:{tmp_path}", "a directory, not a socket"),
+        ("{held}", "Address already in use (EADDRINUSE)"),
+        ("tcp://no-such-host.invalid:7", "host 'no-such-host.invalid'"),
+    ],
+)
+def test_the_line_and_the_key_are_named(holder, sockd_script, tmp_path, address, told):
+    """Seen to fail: the address alone, which may be the tenth of a file that another one includes."""
+    _, held = holder("tcp")
+    address = address.format(tmp_path=tmp_path, held=held)
+    text = f'[[listen]]\naddresses = ["tcp://127.0.0.1:0", "{address}"]\nservice = "upper"\n'
+    (tmp_path / "sockd.toml").write_text(text)
+    user = ["--user", "root"] if os.geteuid() == 0 else []
+    words = [sockd_script, "--foreground", "-c", "sockd.toml", *user]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path, timeout=30)
+    place = "sockd: sockd.toml:2: listen[0].addresses[1]: "
+    said = next((line for line in done.stderr.splitlines() if line.startswith(place)), "")
+    assert address in said, done.stderr
+    assert told in said
+
+
+def test_the_argument_is_named(fails):
+    assert fails("tcp://192.0.2.77:7=upper")[1].startswith(
+        'sockd: --listen "tcp://192.0.2.77:7=upper": tcp://192.0.2.77:7: Cannot assign requested address'
+    )
+
+
 def test_what_was_bound_before_is_given_back(holder, fails, daemon, tmp_path):
     _, busy = holder("tcp")
     with socket.socket() as sock:

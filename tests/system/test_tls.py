@@ -237,6 +237,23 @@ def test_a_reset_is_one(house, client, reset):
     one.closed("reset")
 
 
+@pytest.mark.parametrize("sent", [b"hi\n", b"GET / HTTP/1.1\r\n\r\n", b"a line of plain text\n", b"\0"])
+def test_a_client_that_sends_plain_text_is_closed_at_once_and_named(house, sent):
+    """Seen to fail: `wrong version number`; and "hi", too short for OpenSSL, was waited with for handshake_timeout."""
+    one = house(tls=', handshake_timeout = "1m"')
+    sock = one.connect()
+    sock.sendall(sent)
+    assert sock.recv(100) == b""
+    one.wait_for("no TLS", why="not TLS: the client sent something else, such as plain text")
+
+
+def test_a_client_that_leaves_within_the_handshake_is_named(house):
+    one = house()
+    with one.connect() as sock:
+        sock.sendall(b"\x16\x03")
+    one.wait_for("no TLS", why="the peer closed the connection during the handshake")
+
+
 def test_handshakes_that_are_not_finished_hold_up_nobody(house, client):
     one = house(tls=', handshake_timeout = "1s", max_handshakes = 300')
     silent = [one.connect() for _ in range(100)]

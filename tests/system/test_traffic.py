@@ -188,6 +188,24 @@ def test_past_the_limit_connections_wait_in_the_backlog(serve, name):
         assert peer.line() == b"LATE\n"
 
 
+@pytest.mark.parametrize("at_limit", ["defer", "refuse", "reset"])
+def test_the_log_of_a_reached_limit_has_what_becomes_of_others(serve, at_limit):
+    """Seen to fail: `new clients wait in the backlog` alone, of a listener that refuses them."""
+    server = serve(
+        config=f"""
+        [[listen]]
+        address = "tcp://127.0.0.1:0"
+        service = "upper"
+        max_connections = 1
+        at_limit = "{at_limit}"
+        """
+    )
+    first, second = server.connect(), server.connect()
+    assert server.wait_for("limit reached, new clients wait in the backlog")["at_limit"] == at_limit
+    first.close()
+    second.close()
+
+
 def test_select_goes_on_serving_past_its_descriptors(serve, files):
     """1,100 clients under FD_SETSIZE of 1,024: those past it wait, and are served (FAQ II.14)."""
     server = serve("tcp://127.0.0.1:0=upper", options=["--multiplexer", "select"])

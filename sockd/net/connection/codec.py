@@ -42,11 +42,14 @@ def reply_bytes(reply: object) -> bytes:
 
 
 def wrong_reply(reply: object, *, is_text: bool = False) -> TypeError:
-    """Return the error of a reply of a wrong type, with its remedy; is_text: of a service with a text encoding."""
+    """Return the error of a reply of a wrong type, with its remedy; is_text: of a service with a text encoding.
+
+    It may have been returned, given to reply(), or be the last words of a Close.
+    """
     wanted = "str" if is_text else "bytes"
-    return TypeError(
-        f"the handler returned {type(reply).__name__}, not {wanted} or None{_suggest_remedy(reply, is_text)}"
-    )
+    if reply is None:  # which is a return value, and nothing that reply() can send
+        return TypeError(f"the reply is None, not {wanted}; to send none, do not call reply()")
+    return TypeError(f"the reply is {type(reply).__name__}, not {wanted} or None{_suggest_remedy(reply, is_text)}")
 
 
 def _suggest_remedy(reply: object, is_text: bool) -> str:
@@ -61,6 +64,8 @@ def _suggest_remedy(reply: object, is_text: bool) -> str:
         return '; join it: "\\n".join(...)' if is_text else '; join it: b"\\n".join(...)'
     if isinstance(reply, int):
         return "; make text of it: str(number)" if is_text else '; make bytes of it: b"%d" % number'
+    if isinstance(reply, BaseException):
+        return "; raise it"
     return ""
 
 

@@ -76,5 +76,6 @@ def as_bytes(data: object) -> bytes:
         TypeError: it is not bytes-like.
     """
     if not isinstance(data, (bytes, bytearray, memoryview)):
-        raise TypeError(f"data: expected a bytes-like object, not {type(data).__name__}")
+        remedy = "; encode it: data.encode()" if isinstance(data, str) else ""
+        raise TypeError(f"data: expected a bytes-like object, not {type(data).__name__}{remedy}")
     return bytes(data)

@@ -45,6 +45,10 @@ VSOCK_HINTS = {
 HINTS = {
     errno.EADDRNOTAVAIL: "no interface of this host has it",
     errno.EAFNOSUPPORT: "this host does not have this address family",
+}
+PATH_HINTS = {
+    errno.EACCES: "uid {uid} may not create it in {directory}; use another directory, or chown or chmod this one",
+    errno.EROFS: "use a directory of a file system that can be written",
     errno.ENOENT: "its directory does not exist; create it: install -d -m 755 {directory}",
     errno.ENOTDIR: "its directory is not a directory",
 }
@@ -245,8 +249,9 @@ def explain(error: OSError, endpoint: Endpoint) -> SockdError:
         return SystemFault(f"{cause}; {describe_holder(endpoint)}")
     if code == errno.EACCES and 0 < endpoint.port < 1024:
         return type(cause)(f"{cause}; ports below 1024 need root or CAP_NET_BIND_SERVICE (capabilities(7))")
-    hints = VSOCK_HINTS if endpoint.family == AF_VSOCK else HINTS
-    hint = hints.get(code, "").format(directory=os.path.dirname(str(endpoint).partition(":")[2]))
+    hints = VSOCK_HINTS if endpoint.family == AF_VSOCK else PATH_HINTS if endpoint.family == socket.AF_UNIX else HINTS
+    directory = os.path.dirname(str(endpoint).partition(":")[2])
+    hint = hints.get(code, "").format(directory=directory, uid=os.geteuid())
     return type(cause)(f"{cause}; {hint}") if hint else cause
 
 

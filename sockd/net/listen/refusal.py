@@ -59,7 +59,11 @@ class RefusalReason(enum.Enum):
     TOTAL_RATE = "total-rate", "all clients together connect more often than `total_rate` allows", "total_rate"
     RATE = "rate", "its source connects more often than `rate` allows", "rate"
     PER_SOURCE = "per-source", "its source has `max_connections_per_source` open", "max_connections_per_source"
-    FULL = "full", "the listener or its service has `max_connections` open", "max_connections"
+    FULL = (
+        "full",
+        "the listener or its service has `max_connections` open, or its program runs `max_instances` times",
+        "max_connections, max_instances",
+    )
     DAEMON_FULL = "daemon-full", "the daemon has `max_connections` open", "[daemon] max_connections"
     PROXY = "proxy", "no valid PROXY header came in time; see `no PROXY header`"
     TLS = "tls", "its TLS handshake failed; see `no TLS`"

@@ -323,15 +323,15 @@ class StreamListener:
             what: is full.
             always: whether they also wait where nobody is silent.
 
-        Returns:
-            Whether they wait.
+        Returns: whether they wait.
         """
         has_unreaped = self._table.has_unreaped  # what closed in this turn has made room, which is there in the next
         group = self._delivery.group if what is RefusalReason.FULL else EVERY_GROUP
         shed = 0 if has_unreaped else shed_silent(self._table, group, SILENT_SECONDS, SHED)
         if not (always or shed or has_unreaped or has_silent(self._table, group)):
             return False
-        event = {"address": str(self), "limit": what.limit} | ({"silent_closed": shed} if shed else {})
+        closed = {"silent_closed": shed} if shed else {}
+        event = {"address": str(self), "limit": what.limit, "at_limit": self._settings.at_limit, **closed}
         text = "limit reached, new clients wait in the backlog"
         self._log_limit.log_limited(logger, logging.WARNING, text, event, key=what)
         self._loop.remove_reader(self._fd)

@@ -42,6 +42,7 @@ GRACE_SECONDS = 1.0
 """For a peer of which something has come so short a time before its deadline, or since: where we stood still it may be
 answering what we have only just read and answered.  Once for each handshake."""
 DEFECT = "internal error, see the log"
+NOT_TLS = "not TLS: the client sent something else, such as plain text"
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 
 
@@ -130,7 +131,8 @@ class Handshakes:
                 self._watch(fd, READ | (WRITE if one.wire.is_full else 0))
         except FAILURES as error:
             one.wire.send()  # the alert
-            self._drop(fd, words(error.with_traceback(None)))  # it may be the wire's own, which its frames have
+            why = words(error.with_traceback(None))  # it may be the wire's own, which its frames have
+            self._drop(fd, NOT_TLS if one.wire.is_plain else why)  # OpenSSL: "wrong version number", "http request"
             return
         if is_done:
             self._secured(fd)
@@ -140,8 +142,8 @@ class Handshakes:
         if not wire.is_full and wire.receive():
             one.heard, one.is_silent = self._loop.clock(), False
         is_done = wire.step()
-        if not is_done and (wire.has_ended or wire.error):
-            raise wire.error or ConnectionAbortedError("the peer closed the connection within it")
+        if not is_done and (wire.has_ended or wire.error or wire.is_plain):  # OpenSSL waits for 5 bytes of plain text
+            raise wire.error or ConnectionAbortedError("the peer closed the connection during the handshake")
         return is_done
 
     def _late(self, fd: int) -> None:

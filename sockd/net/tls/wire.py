@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 RECEIVE_BYTES = 65_536
+RECORD_TYPES = range(20, 25)
+"""First byte of what a client sends with TLS (RFC 8446, 5.1); the hello of SSLv2, which OpenSSL takes as well, begins
+above 127.
+"""
 MAX_PENDING_BYTES = 65_536
 """Limit of buffered bytes per direction that one side has not read; the other is not read meanwhile."""
 
@@ -43,13 +47,18 @@ class TlsWire:
         self.error: OSError | None = None
         self.sent = 0
         self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self._left = b""
+        self._left = self._first = b""
         self.tls = begin(self.incoming, self.outgoing)
 
     @property
     def is_full(self) -> bool:
         """Whether the peer has not read what was sent."""
         return bool(self._left)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the peer has begun with something that is no TLS, such as plain text."""
+        return b"" < self._first < b"\x80" and self._first[0] not in RECORD_TYPES
 
     def receive(self) -> bool:
         """Receive once; return whether something arrived."""
@@ -62,6 +71,7 @@ class TlsWire:
             self.error = self.error or error.with_traceback(None)  # whose frames have this wire
             piece = b""
         if piece:
+            self._first = self._first or piece[:1]
             self.incoming.write(piece)
         else:
             self.has_ended = True  # not told to TLS, which would write no more

@@ -42,9 +42,11 @@ def encode(replies: BatchReply, codec: Codec, frames: int, endings: list[bytes] 
     if replies is None:
         return b""
     if not isinstance(replies, list):
-        raise TypeError(f"the handler returned {type(replies).__name__}, not bytes or a list")
+        kind = type(replies).__name__
+        raise TypeError(f"the handler returned {kind}, not bytes or a list; return a list of one reply for each frame")
     if len(replies) != frames:
-        raise ValueError(f"the handler returned {len(replies)} replies to {frames} frames")
+        what = f"{len(replies)} replies to {frames} frames"
+        raise ValueError(f"the handler returned {what}; return one for each, None for none")
     if endings is None:
         return codec.encode_each(replies)
     pairs = zip(replies, endings, strict=True)

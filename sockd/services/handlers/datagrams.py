@@ -93,7 +93,8 @@ def batch_answer(function: BatchFunction, codec: DatagramCodec) -> Callable[[byt
         if not isinstance(replies, list):
             return None if not replies else reply_bytes(replies)
         if len(replies) != len(frames):
-            raise ValueError(f"the handler returned {len(replies)} replies to {len(frames)} frames")
+            what = f"{len(replies)} replies to {len(frames)} frames"
+            raise ValueError(f"the handler returned {what}; return one for each, None for none")
         return codec.pack(replies, ending)
 
     return answer

@@ -36,7 +36,8 @@ OF_HANDLERS = re.compile(r'File "[^"]*/(app|raises|verbs)\.py", line')
 REFUSED_REPLIES = re.compile(
     "|".join(
         (
-            "handler returned", "last_words: expected", "replies to", "PayloadError", r"struct\.error", "not a sockd",
+            "handler returned", "the reply is", "last_words: expected", "replies to", "PayloadError", r"struct\.error",
+            "not a sockd",
             "expected a bytes-like", "must be bytes-like", "a bytes-like object is required", "data argument must be",
             "released memoryview", "memoryview: ", "memoryview assignment: ", "BufferError", "read-only",
             "makes objects with frame_received",

@@ -10,7 +10,7 @@ import socket
 import pytest
 
 from sockd.errors import PermissionFault, SockdError, SystemFault
-from sockd.net.address.address import Address
+from sockd.net.address.address import Address, resolve_endpoints
 from sockd.net.listen import bind
 from sockd.net.listen.bind import open_listener
 from sockd.settings.listen import ListenSettings
@@ -282,6 +282,15 @@ def test_a_path_goes_again_when_listen_fails(tmp_path, monkeypatch):
     with pytest.raises(SystemFault, match=f"unix:{tmp_path}/s: "):
         open_socket(f"unix:{tmp_path}/s")
     assert os.listdir(tmp_path) == []
+
+
+def test_a_path_that_may_not_be_created_is_explained():
+    """Seen to fail: `Permission denied (EACCES)` alone."""
+    (endpoint,) = resolve_endpoints(Address.parse("unix:/run/s"), passive=True)
+    assert str(bind.explain(PermissionError(errno.EACCES, ""), endpoint)) == (
+        f"unix:/run/s: Permission denied (EACCES); uid {os.geteuid()} may not create it in /run; "
+        "use another directory, or chown or chmod this one"
+    )
 
 
 def test_a_directory_that_is_not_there_is_explained(tmp_path):

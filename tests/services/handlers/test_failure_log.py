@@ -36,6 +36,10 @@ def forgotten(line): return forgotten_too()
 async def forgotten_too(): return b"x"
 def factory(): return b"x"
 def goodbye(line): raise sockd.Close("bye")
+def returned(line): return sockd.Close(b"bye")
+def sent(line, connection): connection.reply(5)
+def sent_none(line, connection): connection.reply(None)
+def sent_text(line, connection): connection.write("text")
 strict = sockd.Service(framing=sockd.StrictLine(100))
 @strict.frame
 def two_lines(line): return b"a\\r\\nb"
@@ -54,6 +58,12 @@ RETURNED = {
     "forgotten": ("def forgotten(", "functools.wraps"),
     "factory": ("def factory", "to answer a line, write def f(line)"),
     "goodbye": ("def goodbye", 'sockd.Service(text="utf-8")'),
+    "returned": ("def returned", "the reply is Close, not bytes or None; raise it"),
+}
+SENT = {
+    "sent": ("def sent(", 'the reply is int, not bytes or None; make bytes of it: b"%d" % number'),
+    "sent_none": ("def sent_none", "the reply is None, not bytes; to send none, do not call reply()"),
+    "sent_text": ("def sent_text", "expected a bytes-like object, not str; encode it: data.encode()"),
 }
 
 
@@ -64,7 +74,7 @@ def user_line(start):
 @pytest.fixture
 def served(serve, tmp_path):
     (tmp_path / "app.py").write_text(textwrap.dedent(APP))
-    names = [*RAISED, *RETURNED, "strict"]
+    names = [*RAISED, *RETURNED, *SENT, "strict"]
     tables = "".join(
         f'[[listen]]\naddress = "tcp://127.0.0.1:0"\nservice = "{name}"\n[service.{name}]\nhandler = "app:{name}"\n'
         for name in names
@@ -91,10 +101,19 @@ def test_the_handlers_own_line_comes_first(served, tmp_path):
 
 def test_what_is_no_reply_names_the_handler_and_the_cure(served, tmp_path):
     for name, (start, cure) in RETURNED.items():
-        event, _ = failed(served, name)
+        event, peer = failed(served, name)
+        assert event["peer"] == peer.name
         assert event["at"].startswith(f"{tmp_path}/app.py:{user_line(start)} "), name
         assert cure in event["traceback"], name
         assert "  File " not in event["traceback"], name
     event, _ = failed(served, "strict")
     assert event["at"].endswith(" two_lines")
     assert "cannot be encoded" in event["traceback"]
+
+
+def test_what_cannot_be_sent_names_the_line_and_the_cure(served, tmp_path):
+    """Seen to fail: `the handler returned int`, of a handler that had returned nothing."""
+    for name, (start, cure) in SENT.items():
+        event, _ = failed(served, name)
+        assert event["at"].startswith(f"{tmp_path}/app.py:{user_line(start)} "), name
+        assert cure in event["traceback"], name
