@@ -236,6 +236,8 @@ def _read_value(hint: object, about: About, raw: object, path: KeyPath, problems
         return _read_table(element, raw, path, problems)
     inside_service = len(path) == 2 and path[0] == "service"
     wanted = f"[service.{quote_key(str(path[1]))}]" if inside_service else _EXAMPLES.get(str(path[-1]), "a table")
+    if inside_service and str(path[1]) in field_types(element):
+        wanted = "[service.NAME] in place of [service], with the name that service of [[listen]] has"
     if path[-1] == "log" and isinstance(raw, str) and raw not in get_args(LogLevel):
         wanted = f"log = {{ to = {quote(raw)} }}"
     problems.append(Problem(path, f"{_describe(raw)} is not allowed here; write {wanted}", raw))
@@ -247,6 +249,9 @@ def _read_text(hint: object, about: About, raw: object, path: KeyPath, problems:
     if get_origin(hint) is tuple and isinstance(raw, list):
         found = [_read_text(str, about, item, (*path, index), problems) for index, item in enumerate(raw)]
         return tuple(item for item in found if item is not _WRONG)
+    if isinstance(raw, list) and path[-1] == "address":
+        problems.append(Problem(path, "a list is not valid here; write addresses = [...]", raw))
+        return _WRONG
     if get_origin(hint) is tuple or not isinstance(raw, str):
         return _read_scalar(tuple[str, ...] if get_origin(hint) is tuple else str, {}, raw, path, problems)
     try:

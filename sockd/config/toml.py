@@ -25,6 +25,7 @@ MAX_KEY_PARTS = 32
 """
 _DEEP = pattern(rf"(?:^|[\[{{,])[ \t]*{_KEY}(?:[ \t]*\.[ \t]*{_KEY}){{{MAX_KEY_PARTS}}}", re.MULTILINE)
 _BARE = pattern(r"=[ \t]*(?P<value>[A-Za-z0-9./:][\w./: +-]*?)[ \t]*(?:#.*)?$")
+TYPOGRAPHIC = tuple("\u201c\u201d\u201e\u2018\u2019\u00ab\u00bb")  # quotes, as web pages and word processors have them
 _BARE_WORDS = pattern(r"true|false|[-+0-9._eE]+|inf|nan")
 _PLACE = pattern(r"(?P<what>.*) \(at (?:line (?P<line>\d+), column (?P<column>\d+)|end of document)\)", re.DOTALL)
 
@@ -135,6 +136,8 @@ def _syntax_error(text: str, message: str, name: str) -> str:
 
 def _remedy(line: str, column: int) -> str:
     bare = _BARE.search(line)
+    if line[column - 1 : column] in TYPOGRAPHIC:
+        return 'write straight quotes, "'
     if column == 1 and (_ENTRY.match(line) or _HEADER.match(line)):
         return "a closing ] is missing above"
     if bare and not _BARE_WORDS.fullmatch(bare["value"]):

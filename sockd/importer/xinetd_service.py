@@ -282,8 +282,10 @@ class _Translation:
 
     def _texts(self) -> None:
         """Set what is sent to clients before they are served, or in place of that."""
+        all_names = dict.fromkeys(name for names in _TEXTS.values() for name in names)  # banner is in both
+        there = [name for name in all_names if name in self._found and self._has_text(name)]
         for key, names in _TEXTS.items():
-            files = [self._text(name) for name in names if name in self._found and self._has_text(name)]
+            files = [self._text(name) for name in names if name in there]
             if files and not self._stream:
                 self._lose(names[-1], "datagrams are sent no text of its own")
             elif files:

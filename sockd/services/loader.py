@@ -13,6 +13,7 @@ import os
 import sys
 import traceback
 from contextlib import suppress
+from types import ModuleType
 from typing import TYPE_CHECKING, cast
 
 from sockd.errors import HandlerError
@@ -24,7 +25,6 @@ from sockd.text import suggest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import ModuleType
 
     from sockd.services.api import AnyService, LineFunction, SessionFunction
 
@@ -123,6 +123,10 @@ def describe_error(error: BaseException) -> str:
     place = next(
         (frame for frame in reversed(frames) if not _is_pythons(frame.filename)), frames[-1] if frames else None
     )
+    if place is None and issubclass(type(error), PermissionError):  # of reading the module
+        assert isinstance(error, PermissionError)
+        text = f"{error.filename}: {os.strerror(error.errno or 0)}"
+        return f"{text}; it was read as uid {os.geteuid()}, which needs read access"
     return said if place is None else f"{place.filename}:{place.lineno}: {said}"
 
 
@@ -135,6 +139,11 @@ def _missing(text: str, owner: object, attribute: str) -> str:
     names = [name for name in vars(owner) if not name.startswith("_")] if hasattr(owner, "__dict__") else []
     near = difflib.get_close_matches(attribute, names, 1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
+    if isinstance(owner, ModuleType):
+        own = os.path.join(handlers_path.current()[0] or os.curdir, f"{owner.__name__}.py")
+        file = str(getattr(owner, "__file__", None) or "")
+        if os.path.isfile(own) and not (os.path.isfile(file) and os.path.samefile(own, file)):
+            hint = f"; modules of Python and of packages come before {own}: give that another name"
     return f"{text}: {where} has no {attribute!r}{hint}"
 
 

@@ -209,6 +209,18 @@ def test_a_configuration_that_the_daemons_user_cannot_read(background, tmp_path,
     assert Sockctl(tmp_path).run("reload").returncode == 0
 
 
+def test_a_module_that_the_daemons_user_cannot_read(background, tmp_path, open_path):
+    """Seen to fail: `importing 'app' failed at PermissionError: [Errno 13] ...`."""
+    app = "def answer(line):\n    return line\n"
+    one = background(daemon=f'user = "nobody"\ncontrol = "{tmp_path}/control.sock"', app=app, service="app:answer")
+    module = one.log.with_name("app.py")
+    module.chmod(0o600)
+    refused = Sockctl(tmp_path).run("reload")
+    assert refused.returncode == 78
+    said = f"{module}: Permission denied; it was read as uid {NOBODY.pw_uid}, which needs read access"
+    assert f"importing 'app' failed at {said}" in refused.stderr
+
+
 LISTEN = '[[listen]]\naddress = "tcp://127.0.0.1:0"\nservice = "upper"\n'
 
 

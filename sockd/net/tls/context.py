@@ -118,7 +118,8 @@ class TlsContext:
             with under_key(*self._key, *key):
                 os.close(open_file(path, path))
         except OSError as error:
-            user = f"; it was read as uid {os.geteuid()}" if isinstance(error, PermissionError) else ""
+            denied = isinstance(error, PermissionError)
+            user = f"; it was read as uid {os.geteuid()}, which needs read access" if denied else ""
             raise self._error(f"{path}: {os.strerror(error.errno or 0)}{user}", *key) from None
 
     def _error(self, text: str, *key: str | int) -> ConfigurationError:

@@ -76,7 +76,7 @@ class PerConnectionHandler(ConnectionEvents):
             receiver, protocol = self._factory.make()
         except BaseException as error:
             at = user_line(error, self._factory.make)
-            event = {"service": self._service, "peer": str(self._set.peers.find(id)), "at": at}
+            event = {"service": self._service, "peer": str(self._table.peers.find(id)), "at": at}
             logger.error("handler failed", exc_info=error_info(error), extra={"event": event})
             self._table.shut(id, CloseReason.HANDLER_ERROR)
             return
@@ -120,7 +120,7 @@ class PerConnectionHandler(ConnectionEvents):
             connection.restore(receiver, protocol, msgspec.convert(snapshot, Snapshot))
         except BaseException as error:
             at = user_line(error, self._factory.make)
-            event = {"service": self._service, "peer": str(self._set.peers.find(id)), "at": at}
+            event = {"service": self._service, "peer": str(self._table.peers.find(id)), "at": at}
             logger.error("handler failed", exc_info=error_info(error), extra={"event": event})
             connection.leave()
             return False
