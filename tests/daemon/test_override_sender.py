@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from sockd.daemon.overrides import Override
 from sockd.daemon.workers.ipc import HAS_ENDED
-from sockd.daemon.workers.listeners import OverrideSender
+from sockd.daemon.workers.override_sender import OverrideSender
 from sockd.wire.control import ControlResponse
 
 

@@ -19,11 +19,12 @@ from sockd.daemon.listeners import CLOSED_SECONDS, ActiveListener, ListenerRegis
 from sockd.daemon.shared_listener import SharedListener
 from sockd.daemon.workers.balance import SharedConnectionCounts
 from sockd.daemon.workers.member import WorkerGeneration
+from sockd.daemon.workers.override_sender import OverrideSender
 from sockd.daemon.workers.pool import ANSWER_SECONDS
 from sockd.net.connection.events import ConnectionEvents
 from sockd.net.connection.info import Totals
 from sockd.net.listen.overload import Quota
-from sockd.values import asdict, replace
+from sockd.values import replace
 from sockd.wire.control import ControlRequest
 
 if TYPE_CHECKING:
@@ -67,35 +68,6 @@ class StatsRequest:
         then, self._then = self._then, None
         if then is not None:
             then()
-
-
-class OverrideSender:
-    """Has workers know the list of overrides: one that has not answered the last one gets the next once it has.
-
-    A worker that hangs would else have every list that sources with `deny_time` have changed waiting for it.
-
-    Args:
-        rows: returns the list.
-    """
-
-    def __init__(self, rows: Callable[[], Sequence[Override]]) -> None:
-        self._rows = rows
-        self._asked: dict[WorkerHandle, bool] = {}  # and whether the list has changed since
-
-    def send(self, members: Iterable[WorkerHandle]) -> None:
-        """Send them the list as it is."""
-        question: ControlRequest | None = None
-        for member in members:
-            if member in self._asked:
-                self._asked[member] = True
-                continue
-            question = question or ControlRequest("override", {"rows": [asdict(row) for row in self._rows()]})
-            self._asked[member] = False
-            member.asking.ask(question, partial(self._answered, member))
-
-    def _answered(self, member: WorkerHandle, answer: ControlResponse) -> None:
-        if self._asked.pop(member, False) and not answer.error:
-            self.send([member])
 
 
 class WorkerListeners(ListenerRegistry):

@@ -8,7 +8,6 @@ the rest is returned to its connections for the next turn.
 
 from __future__ import annotations
 
-from itertools import chain, repeat
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
 
@@ -24,8 +23,8 @@ LATE_NS = 20_000_000
 """Time for frames of one group before the rest is put off: four times what the core plans."""
 FIRST_CHECK = 64
 """Frames handled before the clock is first read: as many milliseconds for a handler that takes one."""
-LATER_CHECKS = (1024,)
-"""Then after so many, because each reading costs 0.3 us; the last number is repeated."""
+LATER_CHECKS = 1024
+"""Then after each so many, because a reading costs 0.3 us."""
 CHECK_EVERY = 15
 """The clock is read at every 16th event, because an event may have only one frame."""
 EVENT = layout("sb_event")
@@ -40,11 +39,10 @@ _WRONG: int = lib.SB_EVENT_WRONG
 def looks(count: int) -> Iterator[tuple[int, int]]:
     """Yield the frames between two readings of the clock, as (first, end) of `count`."""
     at, end = 0, FIRST_CHECK
-    for size in chain(LATER_CHECKS, repeat(LATER_CHECKS[-1])):
-        yield at, min(end, count)
-        if end >= count:
-            return
-        at, end = end, end + size
+    while end < count:
+        yield at, end
+        at, end = end, end + LATER_CHECKS
+    yield at, count
 
 
 class Turn:
