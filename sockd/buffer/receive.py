@@ -99,11 +99,15 @@ class ReceiveBuffer(FrameCutter):
 
         Raises:
             BufferFull: there is no room for a byte; read frames first.
+            ValueError: size is less than 1.
             BlockingIOError, TimeoutError, OSError: as the socket raises them.
         """
-        size = min(size, self._limit - self.held)
+        room = self._limit - self.held
         if size < 1:
+            raise ValueError(f"size must be 1 or more, not {size}")
+        if room < 1:
             raise BufferFull(self._limit)
+        size = min(size, room)
         data = receive(source, size) if isinstance(source, int) else source.recv(size)
         self.feed(data)
         return len(data)

@@ -1,18 +1,17 @@
 # SPDX-License-Identifier: MIT
 """Frames in, bytes out as the peer accepts them.
 
-Frames are written by the C core into one buffer of its own, so that many small
-ones leave in one system call.  Large pieces of bytes are kept as they are and
-leave together with it in one gather write.
+Frames are joined in one bytearray, so that many small ones leave in one system call.  Large pieces of bytes are kept as
+they are, in the order in which they came; pieces leave together, in one gather write.  What a target is given does not
+change any more, so that it may keep it, or write more meanwhile.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from sockd._sockbuf import ffi, lib
 from sockd.buffer.core import plain, send
 from sockd.buffer.encoder import encoder_for
 from sockd.buffer.errors import BufferFull, PayloadError
@@ -60,9 +59,7 @@ class SendBuffer:
     def __init__(self, framing: AnyFraming, *, max_bytes: int = MAX_BYTES, high_water: int = HIGH_WATER_BYTES) -> None:
         self._max_bytes = max_bytes
         self.high_water = high_water
-        self._buffer = ffi.gc(lib.sb_buffer_new(max_bytes), lib.sb_buffer_free)
-        if self._buffer == ffi.NULL:
-            raise MemoryError
+        self._buffer = bytearray()  # of Python's: threads that forget whose it is find its bytes mixed, and no worse
         self._pieces: deque[memoryview] = deque()  # before what _buffer has
         self._kept = 0  # bytes of them
         self._encoder = encoder_for(framing)
@@ -78,7 +75,7 @@ class SendBuffer:
 
     def __len__(self) -> int:
         """Bytes held."""
-        return self._kept + int(lib.sb_buffer_size(self._buffer))
+        return self._kept + len(self._buffer)
 
     @property
     def is_high(self) -> bool:
@@ -126,24 +123,16 @@ class SendBuffer:
             self._pieces.append(memoryview(data))
             self._kept += size
         else:
-            lent = type(data) is not bytes
-            code = lib.sb_buffer_append(self._buffer, ffi.from_buffer(data) if lent else data, size)
-            if code < 0:
-                raise MemoryError
+            self._buffer.extend(data)
 
     def _seal(self) -> None:
-        """Move the content of the C buffer behind the pieces."""
-        data = bytes(self._content())
-        if data:
-            self._pieces.append(memoryview(data))
-            self._kept += len(data)
-            lib.sb_buffer_consume(self._buffer, len(data))
+        """Move what was joined behind the pieces."""
+        if self._buffer:
+            joined, self._buffer = self._buffer, bytearray()
+            self._pieces.append(memoryview(joined).toreadonly())
+            self._kept += len(joined)
 
     # ---- out
-
-    def _content(self) -> Any:  # noqa: ANN401 - a cffi buffer
-        size = lib.sb_buffer_size(self._buffer)
-        return ffi.buffer(lib.sb_buffer_data(self._buffer), size) if size else b""
 
     def send_to(self, target: Sender | int) -> int:
         """Send as much as possible in one system call; the rest stays.
@@ -160,13 +149,10 @@ class SendBuffer:
             TypeError: the target's send() does not return how many bytes it has taken, as that of a transport, which
                 gets pop_all().
         """
-        if not self._pieces and not isinstance(target, int):
-            self._seal()  # the target may keep what it gets, or write to this buffer meanwhile
-        if self._pieces:
-            sent = self._send_pieces(target)
-        else:
-            sent = self._send(target, memoryview(self._content())) if len(self) else 0
-        if not isinstance(sent, int) or not 0 <= sent <= len(self):
+        if not self._pieces:
+            self._seal()
+        sent = self._send_pieces(target) if self._pieces else 0
+        if not isinstance(sent, int) or not 0 <= sent <= self._kept:
             raise TypeError(f"send() returned {sent!r}, not how many bytes it has taken; a transport gets pop_all()")
         self._consume(sent)
         return sent
@@ -189,14 +175,13 @@ class SendBuffer:
             return self._send(target, self._pieces[0])
 
     def _consume(self, sent: int) -> None:
-        self._kept -= min(sent, self._kept)
-        while sent and self._pieces:
+        self._kept -= sent
+        while sent:
             piece = self._pieces.popleft()
             if len(piece) > sent:
                 self._pieces.appendleft(piece[sent:])
                 return
             sent -= len(piece)
-        lib.sb_buffer_consume(self._buffer, sent)
 
     def pop_all(self) -> bytes:
         """Return all data, for a transport with its own buffer: `transport.write(buffer.pop_all())`."""
@@ -206,6 +191,6 @@ class SendBuffer:
             self._pieces.clear()
             self._kept = 0
         else:
-            data = bytes(self._content())
-            lib.sb_buffer_consume(self._buffer, len(data))
+            data = bytes(self._buffer)
+            self._buffer.clear()
         return data

@@ -251,6 +251,12 @@ def test_a_datagram_needs_no_buffer():
         ReceiveBuffer(5)
 
 
+@pytest.mark.parametrize("size", [0, -1])
+def test_nothing_cannot_be_received(size):
+    with pytest.raises(ValueError, match="size must be 1 or more"):
+        ReceiveBuffer(Line(4)).receive_from(0, size)
+
+
 def test_receive_from_a_socket():
     ours, theirs = socket.socketpair()
     with ours, theirs:

@@ -7,10 +7,14 @@ Seen failing before, under free-threaded CPython: the encoder wrote netstrings i
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 
+import pytest
+
 from sockd._sockbuf import ffi
-from sockd.buffer import Line, Netstring, ReceiveBuffer
+from sockd.buffer import Line, Netstring, ReceiveBuffer, SendBuffer
 from sockd.buffer.core import description
 from sockd.buffer.encoder import PayloadEncoder
 
@@ -61,3 +65,21 @@ def test_a_stream_that_is_fed_and_cut_meanwhile():
     side_by_side(lambda: buffer.feed(b"one\ntwo\nthr"), lambda: buffer.feed(b"ee\n"), lambda: found.extend(buffer))
     found.extend(buffer)
     assert sum(map(len, found)) + len(found) + buffer.held == ROUNDS * 14
+
+
+@pytest.mark.skipif(
+    not getattr(sys, "_is_gil_enabled", lambda: True)(), reason="frames may be lost, and are counted here"
+)
+def test_frames_that_are_appended_and_sent_meanwhile():
+    """Seen to fail with a global lock too, by SIGSEGV: cffi releases it, and memory of C moved under a system call."""
+    buffer, sent = SendBuffer(Line(1000), max_bytes=1 << 30), []
+
+    def append():
+        for _ in range(10):
+            buffer.append(b"x" * 500)
+
+    with open(os.devnull, "wb") as null:
+        side_by_side(append, append, append, lambda: sent.append(buffer.send_to(null.fileno())))
+        while buffer:
+            sent.append(buffer.send_to(null.fileno()))
+    assert sum(sent) == 3 * 10 * ROUNDS * 501
