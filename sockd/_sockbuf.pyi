@@ -106,17 +106,23 @@ class NextLine:
 class LineSource:
     has_overrun: bool
     _buffer: bytearray
+    _full: int
     _is_by_line: bool
+    _is_late: Callable[[], bool]
     _is_open: bool
     _left: int
     _limit: int
     _loop: AbstractEventLoop
     _paused: bool
+    _quantum: int
+    _since: float | None
+    _size: int
     _waiter: LineWaiter | Future[None] | None
     @property
     def _lines(self) -> deque[bytes]: ...
     def __anext__(self) -> NextLine: ...
     def feed(self, block: bytes, /) -> None: ...
+    def _is_over(self) -> bool: ...
     def _line(self) -> NextLine: ...
     def _use(self, lines: deque[bytes], call_soon: Callable[[Any], None], /) -> None: ...
 

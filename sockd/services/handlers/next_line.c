@@ -8,7 +8,7 @@
  */
 #include "awaited.h"
 
-enum next_state { NEXT_NEW, NEXT_WAITS, NEXT_RESTS, NEXT_ENDED };
+enum next_state { NEXT_NEW, NEXT_ASKS, NEXT_WAITS, NEXT_RESTS, NEXT_ENDED };
 
 typedef struct sockd_next_line {
     PyObject_HEAD
@@ -48,8 +48,10 @@ static void next_dealloc(PyObject *object)
 {
     sockd_next_line *self = (sockd_next_line *)object;
     PyObject_GC_UnTrack(object);
-    if (self->source != NULL && is_waiting(self)) /* nobody has closed it */
+    if (self->source != NULL && is_waiting(self)) { /* nobody has closed it */
         Py_CLEAR(self->source->waiter);
+        Py_CLEAR(self->source->since);
+    }
     next_clear(object);
     sockd_free(object);
 }
@@ -123,29 +125,55 @@ static int give_up(sockd_next_line *self)
     return done == NULL ? -1 : 0;
 }
 
+/* Whether it is asked for the line again by what it calls: an exception, as of a coroutine. */
+static int is_asking(const sockd_next_line *self)
+{
+    if (self->state == NEXT_ASKS)
+        PyErr_SetString(PyExc_ValueError, "coroutine already executing");
+    return self->state == NEXT_ASKS;
+}
+
+/* Read the clock: whether to yield to others; or -1. */
+static int ask(sockd_next_line *self)
+{
+    self->state = NEXT_ASKS;
+    int is_over = sockd_source_is_over(self->source);
+    if (is_over < 0)
+        self->state = NEXT_ENDED;
+    return is_over;
+}
+
 static PySendResult next_send(PyObject *object, PyObject *value, PyObject **result)
 {
     sockd_next_line *self = (sockd_next_line *)object;
     *result = NULL;
     if (self->state == NEXT_RESTS)
         return send_to_rest(self, value, result);
-    int was_woken = self->state == NEXT_WAITS;
+    if (is_asking(self))
+        return PYGEN_ERROR;
+    int was_woken = self->state == NEXT_WAITS, is_over = 0;
     if (self->state == NEXT_ENDED || (was_woken && ((sockd_line_waiter *)self->waiter)->state == WAITER_WAITS)) {
         int is_early = was_woken && give_up(self) == 0;
         if (is_early || !PyErr_Occurred())
             PyErr_SetString(PyExc_RuntimeError, is_early ? "await wasn't used with future" : "cannot reuse already awaited coroutine");
         return PYGEN_ERROR;
     }
-    if ((*result = sockd_source_pop(self->source, was_woken)) != NULL) {
+    if (!was_woken && sockd_source_must_ask(self->source) && (is_over = ask(self)) < 0)
+        return PYGEN_ERROR;
+    if (!is_over && (*result = sockd_source_pop(self->source, was_woken || self->state == NEXT_ASKS)) != NULL) {
         self->state = NEXT_ENDED;
         Py_CLEAR(self->waiter);
         return PYGEN_RETURN;
     }
     if (!PyErr_Occurred() && (*result = begin_to_wait(self)) != NULL)
         return PYGEN_NEXT;
-    PyObject *rest = PyErr_Occurred() ? NULL : PyObject_CallMethod((PyObject *)self->source, "_next_line", "i", was_woken);
-    if (rest == NULL)
+    PyObject *rest =
+        PyErr_Occurred() ? NULL : PyObject_CallMethod((PyObject *)self->source, "_next_line", "ii", was_woken, is_over);
+    if (rest == NULL) {
+        if (self->state == NEXT_ASKS)
+            self->state = NEXT_ENDED;
         return PYGEN_ERROR;
+    }
     self->rest = rest;
     self->state = NEXT_RESTS;
     Py_CLEAR(self->waiter);
@@ -204,6 +232,8 @@ static PyObject *next_throw(PyObject *object, PyObject *args)
         PyErr_SetString(PyExc_RuntimeError, "cannot reuse already awaited coroutine");
         return NULL;
     }
+    if (is_asking(self))
+        return NULL;
     if (give_up(self) < 0)
         return NULL;
     if (is_instance) {
@@ -220,6 +250,8 @@ static PyObject *next_throw(PyObject *object, PyObject *args)
 static PyObject *next_close(PyObject *object, PyObject *Py_UNUSED(none))
 {
     sockd_next_line *self = (sockd_next_line *)object;
+    if (is_asking(self))
+        return NULL;
     if (self->state != NEXT_RESTS)
         return give_up(self) < 0 ? NULL : Py_NewRef(Py_None);
     self->state = NEXT_ENDED;

@@ -36,14 +36,12 @@ if TYPE_CHECKING:
 
 LIMIT_BYTES = 64 * 1024
 """Of a line or of what is searched for a separator, where no framing says one (asyncio's own default)."""
-MAX_READS = 8
-"""Without a look at the clock; one where the turn was found to be over, and twice as many each time it was not."""
 FULL_LIMITS = 2
 """Limits of bytes that wait to be read, past which the peer is held up (asyncio's measure)."""
 PIECE_BYTES = 4096
-"""Cut at once: 0.1 ms where all of it are newlines."""
+"""Cut at once: 0.1 ms where all of it are newlines; as in line_source.c."""
 MAX_LINES = 1024
-"""In the queue, past which nothing is added to it."""
+"""In the queue, past which nothing is added to it; as in line_source.c."""
 LF = b"\n"
 
 Coroutine.register(NextLine)
@@ -87,10 +85,15 @@ class StreamReader(LineSource, asyncio.StreamReader):  # type: ignore[misc]  # w
     _buffer: bytearray
     _eof: bool
     _exception: BaseException | None
+    _full: int
     _is_by_line: bool
+    _is_late: Callable[[], bool]
     _is_open: bool
     _left: int
     _paused: bool
+    _quantum: int
+    _since: float | None
+    _size: int
     _transport: asyncio.ReadTransport | None
     _waiter: LineWaiter | asyncio.Future[None] | None
     has_overrun: bool
@@ -114,7 +117,7 @@ class StreamReader(LineSource, asyncio.StreamReader):  # type: ignore[misc]  # w
         self._left = self._quantum = 1
         self._frame_timeout = frame_timeout
         self._too_late = too_late
-        self._since: float | None = None  # the beginning of a line has come, and the rest is waited for
+        self._since = None  # the beginning of a line has come, and the rest is waited for
         self._timer: asyncio.TimerHandle | None = None
         self._extensions = 0
 
@@ -124,13 +127,14 @@ class StreamReader(LineSource, asyncio.StreamReader):  # type: ignore[misc]  # w
         """Return the next line with its ending, without one at the end of file, b"" after it; as asyncio's."""
         return await self._line()
 
-    async def _next_line(self, was_woken: int) -> bytes:
+    async def _next_line(self, was_woken: int, is_over: int) -> bytes:
         """Give the others a turn if it is time to, and wait for a line, if need be.
 
         Args:
             was_woken: whether something has come for which it waited.
+            is_over: whether the clock has said that it is time to.
         """
-        if (self._lines or self._whole) and self._is_over():
+        if is_over or ((self._lines or self._whole) and self._is_over()):
             await asyncio.sleep(0)
         if not self._buffer and self._waiter is None and self._exception is None:
             self._is_by_line = True
@@ -236,7 +240,7 @@ class StreamReader(LineSource, asyncio.StreamReader):  # type: ignore[misc]  # w
     # ---- what comes
 
     def _feed(self, block: bytes) -> None:
-        """Take what is more, or less, than a line that is waited for."""
+        """Take what is more, or less, than a few whole lines."""
         waiter = self._waiter
         if not self._is_by_line:
             self._buffer += block
@@ -335,12 +339,6 @@ class StreamReader(LineSource, asyncio.StreamReader):  # type: ignore[misc]  # w
         if self._state is ReaderState.OPEN:
             self._is_open = False
             self._state = READER.step(self._state, state)
-
-    def _is_over(self) -> bool:
-        """Read the clock: whether to yield to others.  It is read again after some more reads."""
-        is_over = self._is_late()
-        self._left = self._quantum = 1 if is_over else min(2 * self._quantum, MAX_READS)
-        return is_over
 
     def _give_up(self) -> None:
         """Wait no more, for a coroutine that got an exception instead."""

@@ -8,6 +8,18 @@ import asyncio
 from sockd.services.handlers.streams import StreamReader
 
 
+class Transport:
+    """Holds the peer up."""
+
+    is_held = False
+
+    def pause_reading(self):
+        self.is_held = True
+
+    def resume_reading(self):
+        self.is_held = False
+
+
 def reader_of(loop, is_late=lambda: False):
     return StreamReader(100, loop, is_late, 60, lambda: None)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import gc
+import random
 import sys
 import weakref
 from pathlib import Path
@@ -17,7 +18,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from awaiting import reader_of, run, waiting
+from awaiting import Transport, reader_of, run, waiting
+
+from sockd.services.handlers.streams import StreamReader
 
 HOW = {"readline": lambda reader: reader.readline(), "anext": lambda reader: reader.__anext__()}
 
@@ -102,6 +105,66 @@ def test_a_line_that_is_not_awaited_stays():
         return await reader.readline()
 
     assert run(scenario) == b"b\n"
+
+
+def test_blocks_are_cut_as_by_the_method_of_python():
+    """Lines, ends of lines, what is too long, long blocks and full queues, with nobody waiting."""
+    pieces = [b"a\n", b"\n\nb\n", b"c\nd", b"e", b"l" * 100 + b"\nm\n", b"n\n" + b"o" * 101 + b"\n", b"p\n" * 2048]
+    pieces += [b"q\n" * 2049, b"\n" * 600, b"\r\n" * 60, b"\0\n"]
+
+    async def scenario(_reader):
+        loop, chance = asyncio.get_running_loop(), random.Random(1)
+        for limit in (100, 100, 10_000):
+            one, other = (StreamReader(limit, loop, lambda: False, 60, lambda: None) for _ in range(2))
+            held = [Transport(), Transport()]
+            one.set_transport(held[0])
+            other.set_transport(held[1])
+            for _ in range(400):
+                if chance.random() < 0.4:
+                    piece = chance.choice(pieces)
+                    one.feed(piece)
+                    other._feed(piece)
+                elif one.unread:
+                    for reader in (one, other):
+                        if b"\n" not in reader.unread:
+                            reader.feed(b"\n")
+                    got = [await asyncio.gather(reader.readline(), return_exceptions=True) for reader in (one, other)]
+                    assert repr(got[0]) == repr(got[1])
+                assert one.unread == other.unread
+                assert held[0].is_held == held[1].is_held
+
+    run(scenario)
+
+
+def test_the_clock_is_read_less_and_less_often():
+    """Where the turn is not over: before these lines, of those that nobody waited for."""
+    lines, asked = [], []
+
+    async def scenario(_reader):
+        reader = reader_of(asyncio.get_running_loop(), lambda: asked.append(len(lines)))
+        reader.feed(b"line\n" * 30)
+        for line in [b"line\n"] * 30:
+            assert await reader.readline() == line
+            lines.append(line)
+
+    run(scenario)
+    assert asked == [1, 4, 9, 18, 27]
+
+
+def test_who_reads_on_lets_others_run_once_the_turn_is_over():
+    ran = []
+
+    async def scenario(_reader):
+        loop = asyncio.get_running_loop()
+        reader = reader_of(loop, lambda: True)
+        reader.feed(b"line\n" * 4)
+        for _ in range(4):
+            loop.call_soon(ran.append, "other")
+            await reader.readline()
+            ran.append("line")
+
+    run(scenario)
+    assert ran == ["line", "other", "other", "line"] * 2
 
 
 def test_an_end_wakes():

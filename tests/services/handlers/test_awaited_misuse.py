@@ -21,21 +21,10 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from awaiting import reader_of, run, waiting
+from awaiting import Transport, reader_of, run, waiting
 
 from sockd.net.loop.asyncio_loop import AsyncioLoop, LineDelivery, LineSource
-
-
-class Transport:
-    """Holds the peer up."""
-
-    is_held = False
-
-    def pause_reading(self):
-        self.is_held = True
-
-    def resume_reading(self):
-        self.is_held = False
+from sockd.services.handlers.streams import StreamReader
 
 
 def test_what_is_deleted_or_was_never_set_is_an_error():
@@ -169,6 +158,64 @@ def test_a_step_that_is_sent_on_too_early_or_dropped_waits_no_more():
         return await task
 
     assert run(scenario) == b"line\n"
+
+
+def test_a_clock_that_fails_ends_the_step():
+    async def scenario(_reader):
+        reader = reader_of(asyncio.get_running_loop(), lambda: 1 / 0)
+        reader.feed(b"a\nb\n")
+        reader._left = 0
+        step = reader.__anext__()
+        with pytest.raises(ZeroDivisionError):
+            step.send(None)
+        with pytest.raises(RuntimeError, match="cannot reuse"):
+            step.send(None)
+        del reader._is_late
+        with pytest.raises(AttributeError):
+            await reader.readline()
+        reader._is_late = lambda: False
+        return await reader.readline()
+
+    assert run(scenario) == b"a\n"
+
+
+def test_a_clock_that_reads_the_line():
+    """Whoever has asked it gets the next one."""
+
+    async def scenario(_reader):
+        def read():
+            reader._is_late = lambda: False
+            with pytest.raises(StopIteration) as got:
+                reader.__anext__().send(None)
+            lines.append(got.value.value)
+
+        lines = []
+        reader = reader_of(asyncio.get_running_loop(), read)
+        reader.feed(b"a\n")
+        reader._left = 0
+        task = await waiting(reader.readline())
+        reader.feed(b"b\n")
+        return lines, await task
+
+    assert run(scenario) == ([b"a\n"], b"b\n")
+
+
+def test_a_dropped_step_leaves_no_time_for_its_line():
+    async def scenario(_reader):
+        late = []
+        reader = StreamReader(100, asyncio.get_running_loop(), lambda: False, 0, lambda: late.append(1))
+        step = reader.__anext__()
+        step.send(None)
+        reader.feed(b"begun")
+        del step
+        assert await reader.read(5) == b"begun"
+        task = await waiting(reader.readline())
+        for _ in range(3):
+            await asyncio.sleep(0)
+        reader.feed(b"line\n")
+        return await task, late
+
+    assert run(scenario) == (b"line\n", [])
 
 
 def test_a_cancelled_task_leaves_the_wait_of_another():
