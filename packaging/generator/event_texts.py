@@ -130,6 +130,10 @@ TEXTS = {
         "if this is frequent."
     ),
     "listening": "A listener accepts clients at `address` for `service`. None needed.",
+    "loop.stop() of a handler ignored": (
+        "A handler has called `stop()` of asyncio's loop, which all services share; it goes on. Close the connection "
+        "instead, or use `sockctl stop`."
+    ),
     "log not reopened, still writing to the old one": (
         "The log file could not be opened again on HUP or USR1; the previous file is still written. Correct what "
         "`error` names, then send USR1."
@@ -333,7 +337,7 @@ TEXTS = {
     "users read": "The users file of a SOCKS server was read again. None needed.",
     "wait failed": (
         "Waiting for events failed, mostly for lack of memory, and is tried again; after 100 failures in a row the "
-        "process ends. Check memory."
+        "process ends. Check memory; with a traceback, correct the handler's signal handler that is in it."
     ),
     "worker did not end in time": (
         "A worker did not stop in time and was killed. See its `ended by force` line, or fix the handler that blocks."

@@ -16,6 +16,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from sockd.errors import EX_OK, EX_OSERR, fault
+from sockd.process.descriptors import complete_streams
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,6 +45,7 @@ def with_output(program: str, run: Callable[[], int]) -> int:
         if error.filename is not None or error.errno not in OUTPUT_FAILURES:
             raise
         return _failed(program, error)
+    complete_streams()  # Python flushes them at exit, and a handler may have closed or replaced them
     try:
         sys.stdout.flush()
     except OSError as error:

@@ -51,7 +51,7 @@ def _leave(code: int) -> NoReturn:
     threading._shutdown()  # type: ignore[attr-defined]  # waits for threads, as Py_FinalizeEx()
     atexit._run_exitfuncs()  # as a process of multiprocessing does at its end
     for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError):  # its reader has gone, or it was closed
+        with suppress(OSError, ValueError, AttributeError):  # its reader has gone, or it was closed
             stream.flush()
     os._exit(code)
 

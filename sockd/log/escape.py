@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: MIT
 """Text from anybody in a line of the log, or on a terminal: escaped as Python does it, without a control sequence.
 
-Most of it is plain words, which are found so by one match and left as they are.
+Most of it is plain words, which are found so by one match and left as they are.  The rest costs little for each
+character, because it may be what a client has sent.
 """
 
 from __future__ import annotations
 
+import sys
 from functools import lru_cache
 
 from sockd.lazy import pattern
+from sockd.log.line import MAX_TEXT, bounded
 
 _PLAIN = pattern(r"[!#-<>-\[\]-~]+")  # printable ASCII without blank, quote, equals sign, backslash
 _NO_KEY = pattern(r"[^A-Za-z0-9_.-]")
@@ -23,23 +26,45 @@ def field_name(key: str) -> str:
 def field_text(value: object) -> str:
     """Format the value of a field: bare when it is unambiguous, else in quotes."""
     if isinstance(value, (bytes, bytearray, memoryview)):
-        text, quotable = bytes(value).decode("latin-1"), _quotable_byte
+        text, quotable = bytes(value).decode("latin-1"), _quotable_bytes
     else:
         text, quotable = str(value), _quotable
-    return text if _PLAIN.fullmatch(text) else f'"{"".join(map(quotable, text))}"'
-
-
-def _quotable_byte(mark: str) -> str:
-    return _code(mark) if mark > "~" else _quotable(mark)
-
-
-def _quotable(mark: str) -> str:
-    return "\\" + mark if mark in '"\\' else printable(mark)
+    if len(text) > MAX_TEXT:
+        text = bounded(text)
+    return text if _PLAIN.fullmatch(text) else f'"{text.translate(quotable)}"'
 
 
 def printable(text: str) -> str:
     """Escape unprintable characters as Python does: a terminal must not obey what a peer has sent."""
-    return text if text.isprintable() else "".join(mark if mark.isprintable() else _code(mark) for mark in text)
+    return text if text.isprintable() else text.translate(_printable)
+
+
+class _Escapes(dict[int, str]):
+    """What stands for each character, by its number; those of Latin-1 are kept.
+
+    Args:
+        quotes: whether quotes and backslashes are escaped, too.
+        max_plain: the last character that is left as it is.
+    """
+
+    def __init__(self, *, quotes: bool = False, max_plain: str = chr(sys.maxunicode)) -> None:
+        super().__init__()
+        self._quotes, self._max_plain = quotes, max_plain
+
+    def __missing__(self, number: int) -> str:
+        mark = chr(number)
+        if self._quotes and mark in '"\\':
+            text = "\\" + mark
+        else:
+            text = mark if mark.isprintable() and mark <= self._max_plain else _code(mark)
+        if mark <= "\xff":
+            self[number] = text
+        return text
+
+
+_printable = _Escapes()
+_quotable = _Escapes(quotes=True)
+_quotable_bytes = _Escapes(quotes=True, max_plain="~")
 
 
 def _code(mark: str) -> str:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, TextIO, get_args
 
 from sockd.lazy import json
 from sockd.log.escape import field_name, field_text, printable
-from sockd.log.line import shortened
+from sockd.log.line import MAX_TEXT, bounded, bounded_trace, shortened
 from sockd.log.outlet import PIECE_BYTES, LineWriter, Outlet
 from sockd.settings.daemon import LogLevel
 from sockd.values import dataclass
@@ -301,7 +301,7 @@ class TextFormatter(logging.Formatter):
         if self._coloured:
             level = f"\x1b[{_COLOURS[severity(record)]}m{level}\x1b[0m"
         words = [timestamp(record.created), level] if self._stamped else []
-        words.append(printable(record.getMessage()))
+        words.append(printable(bounded(record.getMessage())))
         words += [f"{field_name(str(key))}={field_text(value)}" for key, value in event_fields(record).items()]
         trace = _traceback(self, record)
         return "\n".join([" ".join(words), *(INDENT + printable(line) for line in trace.split("\n") if line)])
@@ -328,7 +328,7 @@ class JsonFormatter(logging.Formatter):
             "time": timestamp(record.created),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": _clean(record.getMessage()),
+            "message": _clean(bounded(record.getMessage())),
         }
         for key, value in event_fields(record).items():
             name = _clean(str(key))
@@ -403,7 +403,7 @@ def _traceback(formatter: logging.Formatter, record: logging.LogRecord) -> str:
             kind, _, last = record.exc_info
             at = f", raised at {last.tb_frame.f_code.co_filename}:{last.tb_lineno}" if last else ""
             trace = f"{kind and kind.__name__}{at}; its traceback cannot be printed: {type(error).__name__}"
-    return "\n".join(part for part in (trace, record.stack_info) if part)
+    return bounded_trace("\n".join(part for part in (trace, record.stack_info) if part))
 
 
 def _plain(value: object) -> object:
@@ -415,8 +415,9 @@ def _plain(value: object) -> object:
     if isinstance(value, dict):
         return {_clean(str(key)): _plain(item) for key, item in value.items()}
     if isinstance(value, (bytes, bytearray, memoryview)):
-        return bytes(value).decode("utf-8", "backslashreplace")
-    return _clean(str(value))
+        return bounded(bytes(value).decode("utf-8", "backslashreplace"))
+    text = str(value)
+    return _clean(text if len(text) <= MAX_TEXT else bounded(text))
 
 
 def _clean(text: str) -> str:

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Shortens a log line that exceeds the limit of its target.
+"""Shortens what is too long for a line of the log.
+
+No part of a line of text is longer than MAX_TEXT, whatever its target is: an exception can quote what a client has
+sent, and a collector of logs gets a message for each line of a traceback.
 
 Where several processes write to one pipe, what is written at once stays in one piece up to PIPE_BUF bytes (pipe(7)),
 and a longer line may have another's in its middle.
@@ -13,6 +16,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+MAX_TEXT = 16_384
+"""Characters of a message or a field."""
+MAX_TRACE, MAX_TRACE_LINES = 65_536, 400
+"""Characters and lines of a traceback; a recursion of Python's limit has a tenth of these lines."""
 LEFT_OUT = " [...] "
 LEAST = 64
 """Parts of no more characters than this are not cut."""
@@ -38,6 +45,27 @@ def shortened(
         if not _cut_longest(short, event if isinstance(event, dict) else {}):
             return data[: max_bytes - 1] + b"\n"
     return data
+
+
+def bounded(text: str) -> str:
+    """Return a message or the value of a field; of a long one the beginning and the end."""
+    return text if len(text) <= MAX_TEXT else _without_middle(text, MAX_TEXT)
+
+
+def bounded_trace(text: str) -> str:
+    """Return a traceback; of a long one the beginning and the end."""
+    if len(text) > MAX_TRACE:
+        text = _without_middle(text, MAX_TRACE)
+    lines = text.split("\n")
+    if len(lines) > MAX_TRACE_LINES:
+        half = (MAX_TRACE_LINES - 1) // 2
+        text = "\n".join([*lines[:half], LEFT_OUT, *lines[-half:]])
+    return text
+
+
+def _without_middle(text: str, limit: int) -> str:
+    half = (limit - len(LEFT_OUT)) // 2
+    return text[:half] + LEFT_OUT + text[-half:]
 
 
 def _cut_longest(record: logging.LogRecord, event: dict[object, object]) -> bool:
@@ -67,4 +95,4 @@ def _cut(text: str) -> str:
     return text[:quarter].removesuffix(LEFT_OUT) + LEFT_OUT + text[-quarter:]
 
 
-__all__ = ["shortened"]
+__all__ = ["MAX_TEXT", "bounded", "bounded_trace", "shortened"]

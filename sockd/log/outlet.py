@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    Write = Callable[[bytes], int]
+    Write = Callable[[bytes | memoryview], int]
 
 PIECE_BYTES = select.PIPE_BUF  # poll(2) promises that much room in a pipe
 
@@ -39,7 +39,7 @@ class LineWriter:
         Raises:
             OSError: it cannot be written now, or not completely.
         """
-        left = b"\n" + data if self._is_cut else data
+        left = memoryview(b"\n" + data if self._is_cut else data)
         while left:
             left = left[self._write(left) :]
             self._is_cut = 0 < len(left) < len(data)
@@ -77,7 +77,7 @@ class Outlet:
         """Whether it is one."""
         return self._socket is not None
 
-    def write(self, data: bytes) -> int:
+    def write(self, data: bytes | memoryview) -> int:
         """Write what can be written at once; return the number of bytes.
 
         Raises:
@@ -92,7 +92,7 @@ class Outlet:
             ready.register(self._fd, select.POLLOUT)
             if not ready.poll(0):
                 raise BlockingIOError
-        return os.write(self._fd, data[:PIECE_BYTES])
+        return os.write(self._fd, data if self._is_file else data[:PIECE_BYTES])
 
     def close(self) -> None:
         """Close what was opened here; again does nothing."""

@@ -31,9 +31,32 @@ def fill_standard_streams() -> None:
 
 
 def complete_streams() -> None:
-    """Make sys.stdout and sys.stderr where 1 and 2 were closed: Python has None, and print() uses another stream."""
-    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115 - descriptors 1 and 2 are never closed
-    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
+    """Make sys.stdout and sys.stderr where there is none that can be written to.
+
+    Python has None where 1 and 2 were closed, and print() uses another stream; code of handlers may close them, or put
+    something of its own there.
+    """
+    for name, fd in (("stdout", 1), ("stderr", 2)):
+        if not _is_writable(getattr(sys, name, None)):  # descriptors 1 and 2 are never closed
+            setattr(sys, name, open(fd, "w", errors="backslashreplace", closefd=False))  # noqa: SIM115
+
+
+def _is_writable(stream: object) -> bool:
+    with suppress(Exception):
+        is_closed = getattr(stream, "closed", False)
+        return not is_closed and all(callable(getattr(stream, name, None)) for name in ("write", "flush"))
+    return False
+
+
+def flush_streams() -> None:
+    """Write what waits in sys.stdout and sys.stderr, where that is possible.
+
+    Code of handlers may have closed them, or replaced them by None or by objects of its own, and their reader may be
+    gone: what cannot be written now is left to the end of the process.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(Exception):
+            stream.flush()
 
 
 _copies: list[int] = []
@@ -49,7 +72,10 @@ os.register_at_fork(after_in_child=_close_copies)  # a worker that is forked mea
 
 @contextmanager
 def standard_streams_kept() -> Iterator[None]:
-    """Open again those of 0, 1 and 2 that the body closes, as they were, lest a socket becomes standard error."""
+    """Open again those of 0, 1 and 2 that the body closes, as they were, lest a socket becomes standard error.
+
+    The streams of Python are made again, too, where the body has closed or replaced them by what cannot be written to.
+    """
     copies = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, FIRST_OTHER) for fd in range(FIRST_OTHER)]
     _copies.extend(copies)
     try:
@@ -58,6 +84,7 @@ def standard_streams_kept() -> Iterator[None]:
         for fd, copy in enumerate(copies):
             if copy in _copies:
                 _put_back(copy, fd)
+        complete_streams()
 
 
 def _put_back(copy: int, fd: int) -> None:
@@ -119,8 +146,7 @@ def close_others(keep: Iterable[int] = ()) -> None:
 
 def standard_streams_to(fd: int) -> None:
     """Move a descriptor to 0, 1 and 2, and close it."""
-    for stream in (sys.stdout, sys.stderr):
-        stream.flush()
+    flush_streams()
     for standard in range(FIRST_OTHER):
         os.dup2(fd, standard)
     if fd >= FIRST_OTHER:

@@ -9,10 +9,10 @@ from __future__ import annotations
 import gc
 import os
 import signal
-import sys
 from typing import TYPE_CHECKING
 
 from sockd.errors import TemporaryFault
+from sockd.process.descriptors import flush_streams
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -31,8 +31,7 @@ def fork(run: Callable[[Signals], int], signals: Signals) -> int:
     Raises:
         TemporaryFault: no process can be had.
     """
-    for stream in (sys.stdout, sys.stderr):
-        stream.flush()
+    flush_streams()
     gc.freeze()  # what is there now is shared, as long as no collector marks it
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
@@ -54,8 +53,7 @@ def _live(run: Callable[[Signals], int], signals: Signals, mask: Iterable[int]) 
         own = signals.anew()
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         code = run(own)
-        for stream in (sys.stdout, sys.stderr):
-            stream.flush()
+        flush_streams()
     finally:
         os._exit(code)
 

@@ -60,6 +60,8 @@ class StallDetector:
             self._resting -= 1
             return
         self.armed = True
+        if signal.getsignal(signal.SIGALRM) != self._tick:  # a handler of a service has used it
+            signal.signal(signal.SIGALRM, self._tick)
         signal.setitimer(signal.ITIMER_REAL, self._seconds / TICKS, self._seconds / TICKS)
 
     def close(self) -> None:

@@ -12,7 +12,7 @@ import logging
 import pytest
 
 from sockd.log.format import JsonFormatter, TextFormatter
-from sockd.log.line import shortened
+from sockd.log.line import MAX_TEXT, MAX_TRACE, MAX_TRACE_LINES, shortened
 
 MOST = 4096
 LONG = {
@@ -60,3 +60,29 @@ def test_what_is_short_is_left_as_it_is():
         "time": "", "level": "error", "logger": "sockd", "message": "failed", "line": "\\xff", "count": 3,
         "traceback": "Traceback",
     }  # fmt: skip
+
+
+MILLION = 1_000_000
+
+
+@pytest.mark.parametrize("mark", ["x", "\x01", "\n", "é"])
+@pytest.mark.parametrize("formatter", [TextFormatter(), JsonFormatter()])
+def test_no_part_is_longer_than_its_limit_wherever_it_is_written(formatter, mark):
+    """fails without: a client's frame that an exception quotes is as long in the log, escaped six times as long"""
+    long = "begin" + mark * MILLION + "end"
+    record = logging.LogRecord("sockd", logging.ERROR, __file__, 1, "%s", (long,), None, sinfo=long.replace("x", "x\n"))
+    record.event = {"text": long, "bytes": long.encode(), "list": [long]}
+    line = formatter.format(record)
+    assert len(line) < 6 * (4 * MAX_TEXT + MAX_TRACE)
+    assert line.count("\n") <= MAX_TRACE_LINES
+    assert line.count("begin") == line.count("end") == line.count(" [...] ") == 5
+
+
+def test_what_is_at_its_limit_is_whole():
+    record = logging.LogRecord("sockd", logging.ERROR, __file__, 1, "m" * MAX_TEXT, (), None)
+    record.event = {"field": "f" * MAX_TEXT}
+    record.stack_info = "\n".join(["t" * 100] * MAX_TRACE_LINES)
+    for formatter in (TextFormatter(), JsonFormatter()):
+        line = formatter.format(record)
+        assert (line.count("m" * MAX_TEXT), line.count("f" * MAX_TEXT)) == (1, 1)
+        assert line.count("t" * 100) == MAX_TRACE_LINES

@@ -203,7 +203,7 @@ def test_the_journal_gets_fields(keeper, size):
     assert fields["SYSLOG_IDENTIFIER"] == "sockd"
     assert fields["SOCKD_PEER"] == "p" * size
     assert fields["SOCKD_CLOSE_REASON"] == "a\nb"
-    assert fields["MESSAGE"].startswith("closed peer=p")
+    assert fields["MESSAGE"].replace('"', "").startswith("closed peer=p")  # in quotes where its middle is left out
     handler.close()
 
 

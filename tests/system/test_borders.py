@@ -299,6 +299,71 @@ def test_at_every_callback_of_a_protocol(serve, app, at):
     assert not server.having("defect")
 
 
+TIME_LIMITS = """
+import asyncio
+import signal
+
+
+class TooSlow(Exception):
+    pass
+
+
+def give_up(number, frame):
+    raise TooSlow
+
+
+def limited(line):  # and forgets that limit
+    signal.signal(signal.SIGALRM, give_up)
+    signal.setitimer(signal.ITIMER_REAL, 0.05)
+    return line
+
+
+async def stopping(reader, writer):
+    async for line in reader:
+        asyncio.get_running_loop().stop()
+        writer.write(line)
+"""
+
+
+def test_a_time_limit_that_a_handler_has_left_behind_ends_nothing(serve, app):
+    """fails without: the exception of its signal handler comes in the wait, and ends the daemon"""
+    (app / "limits.py").write_text(TIME_LIMITS)
+    server = serve(config=listeners("limits:limited", "upper"))
+    honest = server.connect(where(server, "upper"))
+    for count in range(1, 4):
+        assert server.connect(where(server, "limits:limited")).ask(b"x") == b"x"
+        server.wait_for("wait failed", count, error="TooSlow")
+        assert honest.ask(b"still here") == b"STILL HERE"
+    assert "give_up" in server.having("wait failed")[0]["traceback"]
+
+
+def test_a_handler_cannot_stop_the_loop_of_all_services(serve, app):
+    (app / "limits.py").write_text(TIME_LIMITS)
+    server = serve(config=listeners("limits:stopping", "upper"))
+    honest = server.connect(where(server, "upper"))
+    peer = server.connect(where(server, "limits:stopping"))
+    for _ in range(3):
+        assert peer.ask(b"x") == b"x"
+        assert honest.ask(b"still here") == b"STILL HERE"
+    assert len(server.having("loop.stop() of a handler ignored")) == 1  # in five seconds
+    assert not server.having("stopping")
+
+
+DEEDS = ["sys.stdout.close()", "sys.stdout = sys.stderr = None", "sys.stdout = sys.stderr = object()"]
+
+
+@pytest.mark.parametrize("deed", DEEDS)
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_daemon_whose_standard_output_is_closed_or_replaced_serves_and_stops_as_any(serve, app, deed, workers):
+    """fails without: a traceback, and exit code 1 or 120; with workers none can be forked"""
+    module = "import sys\n\ndef deed():\n    {0}\n\ndef act(line):\n    deed()\n    return line\n"
+    (app / "muted.py").write_text(module.format(deed) + ("deed()\n" if workers > 1 else ""))
+    server = serve(config=listeners("muted:act", extra=f"[daemon]\nworkers = {workers}\n"))
+    assert server.connect().ask(b"x") == b"x"
+    server.stop()
+    assert not server.words
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_at_connection_made(serve, app, name):
     (app / "borders.py").write_text(APP + f"\nNAME = {name!r}\n")

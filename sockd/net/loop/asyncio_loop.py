@@ -18,6 +18,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from sockd import _sockbuf
+from sockd.log.rate_limit import LogLimit
 from sockd.net.loop.loop import TURN_SECONDS, EventLoop
 from sockd.net.loop.state_table import StateTable
 
@@ -209,6 +210,7 @@ class AsyncioLoop(EventLoop):
         self._is_busy = False
         self._is_working = False
         self._until = 0.0
+        self._stops = LogLimit(clock)
         self._shared = _Shared(selector, self._turn)
         self.asyncio = CoroutineLoop(self._shared)
         self.asyncio.time = clock  # type: ignore[method-assign]  # one clock, for tests that have one of their own
@@ -319,9 +321,12 @@ class AsyncioLoop(EventLoop):
     def _run(self, state: RunState) -> None:
         self._enter(state)
         try:
-            while not self._run_until_stopped():
+            while True:
+                stopped = self._run_until_stopped()
                 if state is TURN or not self._running:
                     return
+                if stopped:  # other services share the loop
+                    self._stops.log_limited(logger, logging.ERROR, "loop.stop() of a handler ignored", {}, key=None)
         finally:
             self._rest()
 

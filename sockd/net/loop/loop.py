@@ -405,18 +405,29 @@ class EventLoop:
             self.defects.report(error)
 
     def _select(self, timeout: float | None) -> list[tuple[selectors.SelectorKey, int]]:
-        """Wait; a failure of the wait itself (such as ENOMEM) is survived unless it lasts."""
+        """Wait; a failure of the wait itself (such as ENOMEM) is survived unless it lasts.
+
+        So is an exception of a signal handler that a service has installed (signal.alarm() as a time limit), or of
+        PyThreadState_SetAsyncExc(), which comes when the service's own code has returned.
+        """
         try:
             ready = self._selector.select(timeout)
-        except OSError as error:
+        except Exception as error:
             self._failures += 1
             if self._failures > FAILURES:
                 raise
-            logger.error("wait failed", extra={"event": {"error": str(error), "times": self._failures}})
+            self._log_failure(error)
             time.sleep(FAILURE_PAUSE_SECONDS)  # the one thing that cannot be waited for in the selector
             return []
         self._failures = 0
         return ready
+
+    def _log_failure(self, error: BaseException) -> None:
+        is_kernels = type(error) is OSError  # else the traceback says who has raised it
+        event = {"error": str(error) if is_kernels else type(error).__name__, "times": self._failures}
+        logger.error("wait failed", exc_info=None if is_kernels else error, extra={"event": event})
+        if self.watch is not None:
+            self.watch.armed = False  # its timer may have been used for something else
 
     def _run_timers(self) -> None:
         now = self.clock()
