@@ -10,6 +10,7 @@ ffi: Any
 lib: Any
 
 def add_line_types(module: ModuleType, /) -> None: ...
+def set_copy() -> None: ...
 
 class FrameCutter:
     @property

@@ -134,6 +134,10 @@ TEXTS = {
         "A handler has called `stop()` of asyncio's loop, which all services share; it goes on. Close the connection "
         "instead, or use `sockctl stop`."
     ),
+    "forked process failed": (
+        "A process `pid` that a handler forked has raised an exception, and has exited. Correct what the traceback "
+        "names."
+    ),
     "log not reopened, still writing to the old one": (
         "The log file could not be opened again on HUP or USR1; the previous file is still written. Correct what "
         "`error` names, then send USR1."

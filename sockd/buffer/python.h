@@ -19,6 +19,19 @@
 /* What the types of the module are made from. */
 extern PyType_Spec sockd_cutter_spec, sockd_encoder_spec, sockd_calls_spec, sockd_exchange_spec;
 
+/* Whether this process is one that a handler has forked: its code may not return (sockd/process/forked.py). */
+extern int sockd_is_copy;
+
+/* What a function of others has returned: a new reference, which is taken.  NULL, with SystemExit, in such a process. */
+static inline PyObject *sockd_returned(PyObject *object)
+{
+    if (!sockd_is_copy || object == NULL)
+        return object;
+    Py_DECREF(object);
+    PyErr_SetNone(PyExc_SystemExit);
+    return NULL;
+}
+
 /* An object belongs to one thread at a time.  Where a program forgets it, and there is
  * no global lock, this makes the object wrong rather than its memory (PEP 703). */
 #ifdef Py_GIL_DISABLED

@@ -10,6 +10,7 @@
 #include "awaited.h"
 
 PyTypeObject *sockd_next_line_type, *sockd_line_waiter_type;
+int sockd_is_copy;
 
 /* 0, or -1: an exception.  *kept: the type; it is made once in a process. */
 static int add_type(PyObject *module, PyType_Spec *spec, PyTypeObject **kept)
@@ -41,9 +42,16 @@ static PyObject *add_line_types(PyObject *Py_UNUSED(self), PyObject *module)
                : NULL;
 }
 
+static PyObject *set_copy(PyObject *Py_UNUSED(self), PyObject *Py_UNUSED(nothing))
+{
+    sockd_is_copy = 1;
+    return Py_NewRef(Py_None);
+}
+
 static PyMethodDef type_functions[] = {
     {"add_line_types", add_line_types, METH_O,
      "Add LineSource, NextLine, LineWaiter and LineDelivery to this module, for coroutines: add_line_types(module)."},
+    {"set_copy", set_copy, METH_NOARGS, "Say that this process is one that a handler has forked: see python.h."},
     {NULL, NULL, 0, NULL},
 };
 

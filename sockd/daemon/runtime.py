@@ -4,14 +4,18 @@
 from __future__ import annotations
 
 import logging
+import os
 import resource
+import sys
 import time
+import weakref
 from typing import TYPE_CHECKING
 
 from sockd.daemon.instances import Runtime
 from sockd.daemon.programs import ProgramRunner
 from sockd.daemon.proxies import ProxyServers
 from sockd.errors import ConfigurationError
+from sockd.lazy import lazily
 from sockd.net.connect.reverse_dns import ReverseDns
 from sockd.net.connection import selector
 from sockd.net.connection.group import GroupOptions
@@ -28,9 +32,15 @@ if TYPE_CHECKING:
     from contextlib import ExitStack
 
     from sockd.daemon.startup import ServingProcess, Unprivileged
+    from sockd.net.loop.loop import EventLoop
+    from sockd.process import forked
     from sockd.settings import Settings
+else:
+    forked = lazily("sockd.process.forked", resident=True)
 
 logger = logging.getLogger("sockd.daemon")
+
+PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
 
 PAGE_CONNECTIONS = 16
@@ -129,6 +139,7 @@ def make(
     stack.callback(chosen.close)
     loop = resources.loop_class(chosen, clock, defects)
     stack.callback(loop.close)
+    _end_copies(connections, loop)
     pool = ThreadPool(daemon.threads, loop)
     stack.callback(pool.close)
     if daemon.stall_time:
@@ -154,6 +165,17 @@ def make(
         capacity=capacity,
         trace=process.context.trace,
     )
+
+
+def _end_copies(connections: ConnectionTable, loop: EventLoop) -> None:
+    """From now on, end processes that handlers fork where they return."""
+    table, turns = weakref.ref(connections), weakref.ref(loop)
+
+    def forked_here() -> None:
+        if not sys._getframe(1).f_code.co_filename.startswith(PACKAGE):  # else a process of our own
+            forked.exit_when_done(table(), turns())
+
+    os.register_at_fork(after_in_child=forked_here)
 
 
 __all__ = ["make", "room"]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from sockd.lazy import inspect
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
     ErrorInfo = tuple[type[BaseException], BaseException, TracebackType | None]
@@ -19,12 +20,22 @@ if TYPE_CHECKING:
 OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 STANDARD_LIBRARY = os.path.dirname(os.__file__) + os.sep
 
+when_copied: Callable[[BaseException | None], object] | None = None
+"""Ends a process that a handler has forked (sockd.process.forked); None in all others."""
+
+
+def end_copy(error: BaseException | None = None) -> None:
+    """Do not return in a process that a handler has forked: it has raised this, or returned (process/forked.py)."""
+    if when_copied is not None:
+        when_copied(error)
+
 
 def error_info(error: BaseException) -> ErrorInfo:
     """Return an exception for `exc_info`, its traceback beginning with the handler; without one where none is its own.
 
     Not so for what is raised in sockd's own code alone that is no judgement of a reply: that may be a defect of it.
     """
+    end_copy(error)
     trace = error.__traceback__
     while trace is not None and trace.tb_frame.f_code.co_filename.startswith(OURS):
         trace = trace.tb_next
@@ -66,4 +77,4 @@ def waiting_line(coroutine: object) -> str:
     return "" if frame is None else f"{frame.f_code.co_filename}:{frame.f_lineno} {frame.f_code.co_qualname}"
 
 
-__all__ = ["error_info", "user_line", "waiting_line"]
+__all__ = ["end_copy", "error_info", "user_line", "waiting_line", "when_copied"]

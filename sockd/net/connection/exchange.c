@@ -101,7 +101,7 @@ static int is_late_at(const struct exchange_calls *calls, Py_ssize_t at)
 /* Call the function with the only frame, without the means for many. */
 static int exchange_once(const struct exchange_calls *calls, PyObject *frames, PyObject *done, PyObject **error)
 {
-    PyObject *reply = PyObject_CallFunctionObjArgs(calls->function, PyList_GetItem(frames, 0), NULL);
+    PyObject *reply = sockd_returned(PyObject_CallFunctionObjArgs(calls->function, PyList_GetItem(frames, 0), NULL));
     if (reply == NULL) {
         *error = sockd_error();
         return *error == NULL ? -1 : 0;
@@ -133,7 +133,7 @@ static int exchange_each(const struct exchange_calls *calls, PyObject *frames, P
             if (code != 0)
                 break;
         }
-        PyObject *reply = next(replies);
+        PyObject *reply = sockd_returned(next(replies));
         if (reply == NULL) { /* with an exception, unless a function has shortened the list */
             *error = PyErr_Occurred() ? sockd_error() : PyObject_CallNoArgs(PyExc_StopIteration);
             code = *error == NULL ? -1 : 1;

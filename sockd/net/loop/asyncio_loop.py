@@ -18,6 +18,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from sockd import _sockbuf
+from sockd.log.failure import end_copy
 from sockd.log.rate_limit import LogLimit
 from sockd.net.loop.loop import TURN_SECONDS, EventLoop
 from sockd.net.loop.state_table import StateTable
@@ -335,6 +336,7 @@ class AsyncioLoop(EventLoop):
         try:
             self.asyncio.run_forever()
         except (SystemExit, KeyboardInterrupt) as error:
+            end_copy(error)
             logger.error("handler failed", exc_info=error)
             return False
         return True

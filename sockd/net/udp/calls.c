@@ -73,9 +73,9 @@ static int is_past_end(const struct turn_calls *calls)
 static PyObject *call_next(const sockd_calls *self, const struct turn_calls *calls, PyObject *answers, iternextfunc next)
 {
     if (answers != NULL)
-        return next(answers);
+        return sockd_returned(next(answers));
     PyObject *payload = Py_NewRef(PyList_GetItem(self->payloads, 0)); /* the call may lead to another batch */
-    PyObject *answer = PyObject_CallFunctionObjArgs(calls->function, payload, NULL);
+    PyObject *answer = sockd_returned(PyObject_CallFunctionObjArgs(calls->function, payload, NULL));
     Py_DECREF(payload);
     return answer;
 }

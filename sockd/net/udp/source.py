@@ -7,6 +7,7 @@ import socket
 from typing import TYPE_CHECKING
 
 from sockd.errors import Close
+from sockd.log.failure import end_copy
 from sockd.net.address.sockaddr import SockAddr, format_sockaddr
 from sockd.net.connection.codec import reply_bytes
 from sockd.net.udp.addresses import asked_address, read_name
@@ -102,11 +103,14 @@ def call_outcome(call: Callable[[], object]) -> Outcome:
     """Return the answer of a handler, its last words included; or what it has raised."""
     try:
         try:
-            return checked(call()), None
+            answer = checked(call())
         except Close as close:  # there is nothing to close, and its last words are an answer
-            return checked(close.last_words), None
+            answer = checked(close.last_words)
     except BaseException as error:
+        end_copy(error)
         return None, error
+    end_copy()
+    return answer, None
 
 
 def checked(reply: object) -> bytes | None:

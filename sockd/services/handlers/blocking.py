@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from sockd.errors import Close, is_close
-from sockd.log.failure import error_info, user_line
+from sockd.log.failure import end_copy, error_info, user_line
 from sockd.net.address.sockaddr import plain
 from sockd.net.connection.codec import reply_bytes
 from sockd.net.connection.events import ConnectionEvents
@@ -166,6 +166,7 @@ class BlockingHandler(ConnectionEvents):
         except Close as close:
             self._close(job, close, answers)
         except BaseException as error:  # also SystemExit: it is this connection's handler alone
+            end_copy(error)
             answers.error = error
         if answers.error is not None and job.at < len(job.frames):
             answers.frame_bytes = self._codec.payload_size(job.frames[job.at])

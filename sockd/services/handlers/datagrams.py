@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sockd.lazy import inspect, lazily
+from sockd.log.failure import end_copy
 from sockd.net.connection.codec import reply_bytes
 from sockd.net.udp.source import LineFunction, SourcedAnswer
 from sockd.net.udp.table import DATAGRAMS_A_TURN
@@ -196,9 +197,13 @@ class AsyncDatagrams(SourcedAnswer):
         frames, ending = self._codec.frames(datagram)
         peer = DatagramPeer(source, self._codec, ending)
         replies = []
-        for frame in frames:
-            returned = self._function(frame, peer) if self._wants_peer else self._function(frame)
-            replies.append(await returned if inspect.isawaitable(returned) else returned)
+        try:
+            for frame in frames:
+                returned = self._function(frame, peer) if self._wants_peer else self._function(frame)
+                replies.append(await returned if inspect.isawaitable(returned) else returned)
+        except BaseException as error:
+            end_copy(error)
+            raise
         return self._codec.pack(replies, ending)
 
     def _done(self, source: DatagramSource, task: asyncio.Task[object]) -> None:
