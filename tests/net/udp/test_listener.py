@@ -8,11 +8,11 @@ import os
 import random
 import selectors
 import socket
-import sys
 from contextlib import ExitStack
 from ipaddress import ip_network
 
 import pytest
+from holding import held
 
 from sockd.errors import Close
 from sockd.log.rate_limit import INTERVAL_SECONDS
@@ -340,7 +340,7 @@ def test_a_hundred_thousand_datagrams_keep_nothing(bench, caplog):
     listener, client = bench.serve("udp://127.0.0.1:0", lambda datagram: OUTCOMES[datagram]()), bench.client()
     caplog.set_level(logging.CRITICAL, "sockd")  # what is logged is kept by caplog
 
-    def held(rounds):
+    def held_after(rounds):
         for _ in range(rounds):
             for _ in range(20):
                 for one in OUTCOMES:
@@ -348,11 +348,10 @@ def test_a_hundred_thousand_datagrams_keep_nothing(bench, caplog):
             bench.until_quiet()
             received(client)
             bench.now += 10
-        gc.collect()
-        return getattr(sys, "gettotalrefcount", sys.getallocatedblocks)()
+        return held()
 
-    before = held(20)
-    assert held(500) - before < 1000
+    before = held_after(20)
+    assert held_after(500) - before < 1000
     assert listener.tally.received == 520 * 20 * len(OUTCOMES)
 
 

@@ -19,6 +19,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 from awaiting import Transport, reader_of, run, waiting
+from holding import held
 
 from sockd.services.handlers.streams import StreamReader
 
@@ -334,10 +335,6 @@ def test_lines_that_were_read_keep_nothing():
                 await asyncio.sleep(0)
             task.cancel()
             await asyncio.wait([task])
-
-        def held():
-            gc.collect()
-            return getattr(sys, "gettotalrefcount", sys.getallocatedblocks)()
 
         async def grown(count):
             before = held()

@@ -8,13 +8,12 @@ and with a reference to each reply, or to each exception, that is kept (2, and 1
 
 from __future__ import annotations
 
-import gc
 import logging
 import random
 import socket
-import sys
 
 import pytest
+from holding import held
 
 import sockd
 from sockd.buffer import encode
@@ -263,10 +262,6 @@ def test_a_million_frames_keep_nothing(framing, caplog):
     streams += [stream(random.Random(n), framing, [b"echo", verb]) for n, verb in enumerate(LAST * 10)]
 
     caplog.set_level(logging.CRITICAL, "sockd.handler")  # what is logged is kept by caplog
-
-    def held():
-        gc.collect()
-        return getattr(sys, "gettotalrefcount", sys.getallocatedblocks)()
 
     def grown():
         before = held()
