@@ -123,7 +123,7 @@ def test_a_payload_says_what_it_must_be(framing, payload, remedy):
         encode(framing, payload)
 
 
-REPLIES = [(5, r"returned int, not str or None; make text of it: str\(number\)"), (["a"], r'join it: "\\n"\.join')]
+REPLIES = [(5, r"is int, not str or None; make text of it: str\(number\)"), (["a"], r'join it: "\\n"\.join')]
 
 
 @pytest.mark.parametrize(("reply", "remedy"), REPLIES, ids=["int", "list"])

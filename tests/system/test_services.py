@@ -171,7 +171,7 @@ def test_what_a_batch_may_return(served, sent, answer):
     assert peer.finish_with(sent) == answer
 
 
-@pytest.mark.parametrize(("verb", "error"), [(b"boom", "boom"), (b"few", "1 replies to 2"), (b"text", "returned str")])
+@pytest.mark.parametrize(("verb", "error"), [(b"boom", "boom"), (b"few", "1 replies to 2"), (b"text", "reply is str")])
 def test_a_batch_that_fails_ends_its_connection_alone(served, verb, error):
     server = served("batch")
     other, peer = server.connect(), server.connect()

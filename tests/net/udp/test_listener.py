@@ -225,7 +225,7 @@ def test_an_answer_that_is_no_bytes_is_a_failure(bench, kinds, caplog):
     client.sendto(b"x", name(listener))
     bench.until_quiet()
     assert (received(client), listener.tally.failed) == ([], 1)
-    assert "returned str" in str(caplog.records[0].exc_info[1])
+    assert "the reply is str" in str(caplog.records[0].exc_info[1])
 
 
 # ---- to the sender
