@@ -327,6 +327,11 @@ static void asked_by_ipv6(void)
     from_the_address_that_was_asked(AF_INET6, "::", "::1", IPPROTO_IPV6, IPV6_RECVPKTINFO);
 }
 
+static struct cmsghdr *header_of(sb__control *control)
+{
+    return (struct cmsghdr *)(void *)control->bytes;
+}
+
 /* What comes is not what is sent: interfaces are left to routing, groups are no source. */
 static void control_data(void)
 {
@@ -342,35 +347,35 @@ static void control_data(void)
     char address[16];
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         memset(&asked, 0, sizeof asked);
-        asked.header = (struct cmsghdr){.cmsg_level = IPPROTO_IPV6, .cmsg_type = IPV6_PKTINFO, .cmsg_len = CMSG_LEN(sizeof info6)};
+        *header_of(&asked) = (struct cmsghdr){.cmsg_level = IPPROTO_IPV6, .cmsg_type = IPV6_PKTINFO, .cmsg_len = CMSG_LEN(sizeof info6)};
         info6 = (struct in6_pktinfo){.ipi6_ifindex = 3};
         CHECK_EQ(inet_pton(AF_INET6, cases[i].host, &info6.ipi6_addr), 1);
-        memcpy(CMSG_DATA(&asked.header), &info6, sizeof info6);
+        memcpy(CMSG_DATA(header_of(&asked)), &info6, sizeof info6);
         size_t n = sb__control_answer(asked.bytes, CMSG_SPACE(sizeof info6), &answer);
         CHECK_EQ(n, cases[i].interface == 99 ? 0 : CMSG_SPACE(sizeof info6));
         if (n == 0)
             continue;
         info6.ipi6_ifindex = cases[i].interface;
-        CHECK(memcmp(CMSG_DATA(&answer.header), &info6, sizeof info6) == 0);
+        CHECK(memcmp(CMSG_DATA(header_of(&answer)), &info6, sizeof info6) == 0);
     }
     memset(&asked, 0, sizeof asked);
-    asked.header = (struct cmsghdr){.cmsg_level = IPPROTO_IP, .cmsg_type = IP_PKTINFO, .cmsg_len = CMSG_LEN(sizeof info)};
-    memcpy(CMSG_DATA(&asked.header), &info, sizeof info);
+    *header_of(&asked) = (struct cmsghdr){.cmsg_level = IPPROTO_IP, .cmsg_type = IP_PKTINFO, .cmsg_len = CMSG_LEN(sizeof info)};
+    memcpy(CMSG_DATA(header_of(&asked)), &info, sizeof info);
     CHECK_EQ(sb__control_answer(asked.bytes, CMSG_SPACE(sizeof info), &answer), CMSG_SPACE(sizeof info));
     info = (struct in_pktinfo){.ipi_spec_dst = {1}};
-    CHECK(memcmp(CMSG_DATA(&answer.header), &info, sizeof info) == 0);
+    CHECK(memcmp(CMSG_DATA(header_of(&answer)), &info, sizeof info) == 0);
     CHECK_EQ(sb__control_answer(asked.bytes, 0, &answer), 0);
     CHECK_EQ(sb__control_answer(asked.bytes, sizeof asked + 1, &answer), 0);
     CHECK_EQ(sb_datagram_asked(asked.bytes, 0, address), 0);
     CHECK_EQ(sb_datagram_asked(asked.bytes, 3, address), 0); /* less than a header */
     CHECK_EQ(sb_datagram_asked(asked.bytes, sizeof asked + 1, address), 0);
-    asked.header.cmsg_len = CMSG_LEN(2); /* too short for one */
+    header_of(&asked)->cmsg_len = CMSG_LEN(2); /* too short for one */
     CHECK_EQ(sb_datagram_asked(asked.bytes, CMSG_SPACE(sizeof info), address), 0);
     CHECK_EQ(sb__control_answer(asked.bytes, CMSG_SPACE(sizeof info), &answer), 0);
-    asked.header.cmsg_len = CMSG_LEN(sizeof info);
-    asked.header.cmsg_type = IP_PKTINFO + 1;
+    header_of(&asked)->cmsg_len = CMSG_LEN(sizeof info);
+    header_of(&asked)->cmsg_type = IP_PKTINFO + 1;
     CHECK_EQ(sb_datagram_asked(asked.bytes, CMSG_SPACE(sizeof info), address), 0);
-    asked.header.cmsg_level = SOL_SOCKET;
+    header_of(&asked)->cmsg_level = SOL_SOCKET;
     CHECK_EQ(sb__control_answer(asked.bytes, CMSG_SPACE(sizeof info), &answer), 0);
 }
 #else
