@@ -118,7 +118,7 @@ class Peer:
             BrokenPipeError: the handler's side is closed, or end() was called.
             TypeError: data are not bytes-like.
         """
-        data = bytes(memoryview(data))
+        data = bytes(data if isinstance(data, bytes) else memoryview(data))  # bytes(5) would be five zeros
         given = [*sizes]
         at = 0
         for size in chain(given, repeat(given[-1] if given else PIECE_BYTES)):
