@@ -195,7 +195,7 @@ def test_what_cannot_be_served_is_told(managed, bound, kind, listen, listening, 
     sock = bound(kind, listen=listening)
     said = managed(listen, sockets=[("web", sock)]).end(71)
     assert words in said
-    assert said.startswith(f"sockd: {listen.removesuffix('=upper')}: ")
+    assert said.startswith(f'sockd: --listen "{listen}": {listen.removesuffix("=upper")}: ')
     assert len(said.splitlines()) == 1
 
 
