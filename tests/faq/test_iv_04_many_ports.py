@@ -22,8 +22,7 @@ def test_a_thousand_listeners(daemon, multiplexer):
         f'[[listen]]\naddresses = {["tcp://127.0.0.1:0"] * (LISTENERS - 100)}\nservice = "upper"\n',
         f'[[listen]]\naddresses = {["udp://127.0.0.1:0"] * 100}\nservice = "echo"\n',
     ]
-    one = daemon(toml="".join(tables), listeners=1)
-    one.wait_for("listening", count=LISTENERS)
+    one = daemon(toml="".join(tables), listeners=LISTENERS)
     assert len(set(one.addresses)) == LISTENERS
     for index in range(LISTENERS):
         with one.connect(index) as client:

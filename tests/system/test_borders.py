@@ -345,6 +345,7 @@ def test_a_handler_cannot_stop_the_loop_of_all_services(serve, app):
     for _ in range(3):
         assert peer.ask(b"x") == b"x"
         assert honest.ask(b"still here") == b"STILL HERE"
+    server.wait_for("loop.stop() of a handler ignored")
     assert len(server.having("loop.stop() of a handler ignored")) == 1  # in five seconds
     assert not server.having("stopping")
 
