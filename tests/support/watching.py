@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import itertools
 import json
 import os
@@ -33,6 +34,8 @@ from serving import STAY_ROOT
 
 START_S = 20
 """A start takes 0.2 s; a host that is busy may take longer."""
+LOG_PIPE_BYTES = 1 << 20
+"""A daemon drops lines that a pipe has no room for."""
 WITHIN_S = 10
 """Until what must happen at once has happened."""
 CLIENT_TIMEOUT_S = 20
@@ -94,6 +97,8 @@ class Daemon:
             errors="backslashreplace",
             preexec_fn=before,  # noqa: PLW1509 - limits only, set before any thread of ours runs
         )
+        with contextlib.suppress(OSError):  # an ordinary user may have reached a limit (pipe(7))
+            fcntl.fcntl(self.process.stderr, fcntl.F_SETPIPE_SZ, LOG_PIPE_BYTES)
         self._readers = [
             threading.Thread(target=self._read_log, daemon=True),
             threading.Thread(target=self._read_output, daemon=True),
