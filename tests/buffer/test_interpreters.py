@@ -13,6 +13,7 @@ import pytest
 
 SCRIPT = """
 import sys
+import sysconfig
 
 try:
     import _interpreters as interpreters
@@ -45,7 +46,8 @@ def make(kind):
 kind, is_main_first = sys.argv[1], sys.argv[2] == "main first"
 if is_main_first:
     exec(USE)
-for code in (TRY if kind == "own" else USE,) * 3:
+is_refused = kind == "own" or sysconfig.get_config_var("Py_GIL_DISABLED")  # there is no lock that they could share
+for code in (TRY if is_refused else USE,) * 3:
     one = make(kind)
     assert not interpreters.run_string(one, code)
     interpreters.destroy(one)
