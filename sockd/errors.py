@@ -135,6 +135,11 @@ def fault(error: OSError, subject: str) -> SockdError:
     return kind(text)
 
 
+def say_reader() -> str:
+    """Return whom a file is closed to, for the end of the message that it cannot be read."""
+    return f"it was read as uid {os.geteuid()}, which needs read access"
+
+
 class Close(Exception):
     """Raised by a handler: close this connection gracefully, after these last words.
 

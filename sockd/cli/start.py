@@ -13,7 +13,6 @@ import gc
 import os
 import signal
 import sys
-from contextlib import suppress
 from typing import NoReturn
 
 from sockd.lazy.modules import without
@@ -48,11 +47,11 @@ def _leave(code: int) -> NoReturn:
     """
     import threading
 
+    from sockd.process.descriptors import flush_streams
+
     threading._shutdown()  # type: ignore[attr-defined]  # waits for threads, as Py_FinalizeEx()
     atexit._run_exitfuncs()  # as a process of multiprocessing does at its end
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError, AttributeError):  # its reader has gone, or it was closed
-            stream.flush()
+    flush_streams()
     os._exit(code)
 
 

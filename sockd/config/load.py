@@ -21,7 +21,7 @@ from sockd.config.convert import MAX_PROBLEMS, Problem, read
 from sockd.config.include import Document, KeyPlace, open_in, read_document
 from sockd.config.relative import with_absolute_paths
 from sockd.config.substitute import Unresolved, hide, substitute
-from sockd.errors import ConfigurationError, PermissionFault, SockdError
+from sockd.errors import ConfigurationError, PermissionFault, SockdError, say_reader
 from sockd.files import trusted
 from sockd.text import dotted, nearest
 from sockd.values import replace
@@ -79,7 +79,7 @@ def load(
     try:
         data = trusted.read(name, name, MAX_FILE_BYTES + 1, opener or os.open)
     except PermissionFault as error:
-        raise PermissionFault(f"{error}; it was read as uid {os.geteuid()}, which needs read access") from None
+        raise PermissionFault(f"{error}; {say_reader()}") from None
     except SockdError as error:
         raise ConfigurationError(str(error)) from None
     if len(data) > MAX_FILE_BYTES:

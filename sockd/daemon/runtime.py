@@ -16,6 +16,7 @@ from sockd.daemon.programs import ProgramRunner
 from sockd.daemon.proxies import ProxyServers
 from sockd.errors import ConfigurationError
 from sockd.lazy import lazily
+from sockd.log.failure import OURS
 from sockd.net.connect.reverse_dns import ReverseDns
 from sockd.net.connection import selector
 from sockd.net.connection.group import GroupOptions
@@ -39,9 +40,6 @@ else:
     forked = lazily("sockd.process.forked", resident=True)
 
 logger = logging.getLogger("sockd.daemon")
-
-PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
-
 
 PAGE_CONNECTIONS = 16
 """Rows for the metrics service, beyond max_connections: a daemon at its limits must still report its health."""
@@ -172,7 +170,7 @@ def _end_copies(connections: ConnectionTable, loop: EventLoop) -> None:
     table, turns = weakref.ref(connections), weakref.ref(loop)
 
     def forked_here() -> None:
-        if not sys._getframe(1).f_code.co_filename.startswith(PACKAGE):  # else a process of our own
+        if not sys._getframe(1).f_code.co_filename.startswith(OURS):  # else a process of our own
             forked.exit_when_done(table(), turns())
 
     os.register_at_fork(after_in_child=forked_here)

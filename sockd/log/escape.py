@@ -11,7 +11,7 @@ import sys
 from functools import lru_cache
 
 from sockd.lazy import pattern
-from sockd.log.line import MAX_TEXT, bounded
+from sockd.log.line import bounded
 
 _PLAIN = pattern(r"[!#-<>-\[\]-~]+")  # printable ASCII without blank, quote, equals sign, backslash
 _NO_KEY = pattern(r"[^A-Za-z0-9_.-]")
@@ -29,8 +29,7 @@ def field_text(value: object) -> str:
         text, quotable = bytes(value).decode("latin-1"), _quotable_bytes
     else:
         text, quotable = str(value), _quotable
-    if len(text) > MAX_TEXT:
-        text = bounded(text)
+    text = bounded(text)
     return text if _PLAIN.fullmatch(text) else f'"{text.translate(quotable)}"'
 
 

@@ -45,13 +45,17 @@ def error_info(error: BaseException) -> ErrorInfo:
     return type(error), error, trace if trace is not None or is_judged else error.__traceback__
 
 
+def is_pythons(file: str) -> bool:
+    """Return whether a file is of Python's own library."""
+    return file.startswith(STANDARD_LIBRARY) and "site-packages" not in file and "dist-packages" not in file
+
+
 def user_line(error: BaseException, handler: object = None) -> str:
     """Return `file:line name` of the handler's own line, the innermost but for Python's; else where it is defined."""
     trace, found = error.__traceback__, ""
     while trace is not None:
         code = trace.tb_frame.f_code
-        is_pythons = code.co_filename.startswith(STANDARD_LIBRARY) and "site-packages" not in code.co_filename
-        if not (code.co_filename.startswith((OURS, "<frozen")) or is_pythons):
+        if not (code.co_filename.startswith((OURS, "<frozen")) or is_pythons(code.co_filename)):
             found = f"{code.co_filename}:{trace.tb_lineno} {code.co_qualname}"
         trace = trace.tb_next
     return found or _find_definition(handler)
@@ -77,4 +81,4 @@ def waiting_line(coroutine: object) -> str:
     return "" if frame is None else f"{frame.f_code.co_filename}:{frame.f_lineno} {frame.f_code.co_qualname}"
 
 
-__all__ = ["end_copy", "error_info", "user_line", "waiting_line", "when_copied"]
+__all__ = ["OURS", "end_copy", "error_info", "is_pythons", "user_line", "waiting_line", "when_copied"]

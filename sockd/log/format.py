@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, TextIO, get_args
 
 from sockd.lazy import json
 from sockd.log.escape import field_name, field_text, printable
-from sockd.log.line import MAX_TEXT, bounded, bounded_trace, shortened
+from sockd.log.line import bounded, bounded_trace, shortened
 from sockd.log.outlet import PIECE_BYTES, LineWriter, Outlet
 from sockd.settings.daemon import LogLevel
 from sockd.values import dataclass
@@ -416,8 +416,7 @@ def _plain(value: object) -> object:
         return {_clean(str(key)): _plain(item) for key, item in value.items()}
     if isinstance(value, (bytes, bytearray, memoryview)):
         return bounded(bytes(value).decode("utf-8", "backslashreplace"))
-    text = str(value)
-    return _clean(text if len(text) <= MAX_TEXT else bounded(text))
+    return _clean(bounded(str(value)))
 
 
 def _clean(text: str) -> str:

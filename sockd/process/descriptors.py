@@ -37,8 +37,9 @@ def complete_streams() -> None:
     something of its own there.
     """
     for name, fd in (("stdout", 1), ("stderr", 2)):
-        if not _is_writable(getattr(sys, name, None)):  # descriptors 1 and 2 are never closed
-            setattr(sys, name, open(fd, "w", errors="backslashreplace", closefd=False))  # noqa: SIM115
+        if not _is_writable(getattr(sys, name, None)):
+            made = open(fd, "w", errors="backslashreplace", closefd=False)  # noqa: SIM115 - 1 and 2 are never closed
+            setattr(sys, name, made)
 
 
 def _is_writable(stream: object) -> bool:

@@ -16,8 +16,9 @@ from contextlib import suppress
 from types import ModuleType
 from typing import TYPE_CHECKING, cast
 
-from sockd.errors import HandlerError
+from sockd.errors import HandlerError, say_reader
 from sockd.lazy import difflib, inspect
+from sockd.log.failure import OURS, is_pythons
 from sockd.services import handlers_path
 from sockd.services.api import Protocol, Service, is_async
 from sockd.services.handlers.adapters import ProtocolFactory, frame_method, wants_bytes
@@ -29,9 +30,7 @@ if TYPE_CHECKING:
     from sockd.services.api import AnyService, LineFunction, SessionFunction
 
 FORMS = "a handler is a function from line to reply, a coroutine function, a protocol class or a sockd.Service"
-OURS = os.path.dirname(os.path.dirname(__file__)) + os.sep
 PROTOCOL_METHODS = ("data_received", "frame_received", "line_received", "buffer_updated", "datagram_received")
-STANDARD_LIBRARY = os.path.dirname(os.__file__) + os.sep
 
 
 def find(text: str) -> AnyService:
@@ -121,17 +120,12 @@ def describe_error(error: BaseException) -> str:
         if not frame.filename.startswith(("<frozen", OURS)) and frame.filename != importlib.__file__
     ]
     place = next(
-        (frame for frame in reversed(frames) if not _is_pythons(frame.filename)), frames[-1] if frames else None
+        (frame for frame in reversed(frames) if not is_pythons(frame.filename)), frames[-1] if frames else None
     )
     if place is None and issubclass(type(error), PermissionError):  # of reading the module
         assert isinstance(error, PermissionError)
-        text = f"{error.filename}: {os.strerror(error.errno or 0)}"
-        return f"{text}; it was read as uid {os.geteuid()}, which needs read access"
+        return f"{error.filename}: {os.strerror(error.errno or 0)}; {say_reader()}"
     return said if place is None else f"{place.filename}:{place.lineno}: {said}"
-
-
-def _is_pythons(file: str) -> bool:
-    return file.startswith(STANDARD_LIBRARY) and "site-packages" not in file and "dist-packages" not in file
 
 
 def _missing(text: str, owner: object, attribute: str) -> str:

@@ -10,6 +10,10 @@ import socket
 
 import pytest
 
+from sockd.net.connection.table import ConnectionTable
+from sockd.net.loop.loop import EventLoop
+from sockd.process import forked
+
 APP = """
 import asyncio
 import os
@@ -121,6 +125,19 @@ def test_a_process_that_a_handler_forks_ends_where_its_code_does(serve, app, kin
     assert len(server.having("forked process failed")) == 1
     assert not server.having("handler failed")
     assert not server.having("defect")
+
+
+def test_records_too(serve, app):
+    server = serve("tcp://127.0.0.1:0=forking:records")
+    peer = server.connect()
+    for line, code in ((b"back", b"0"), (b"exit", b"3"), (b"text", b"1"), (b"back", b"0")):
+        peer.send(line)
+        assert peer.file.read(4) == code.ljust(4, b"\0"), line
+
+
+def test_what_a_copy_may_not_do_is_named_as_it_is():
+    assert [name for name in forked.TABLE if not hasattr(ConnectionTable, name)] == []
+    assert [name for name in forked.LOOP if not hasattr(EventLoop, name)] == []
 
 
 @pytest.mark.parametrize("kind", ["act", "from_peer", "batch", "blocking", "each"])

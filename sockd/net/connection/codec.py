@@ -52,6 +52,11 @@ def wrong_reply(reply: object, *, is_text: bool = False) -> TypeError:
     return TypeError(f"the reply is {type(reply).__name__}, not {wanted} or None{_suggest_remedy(reply, is_text)}")
 
 
+def wrong_count(replies: int, frames: int) -> ValueError:
+    """Return the error of a batch that has not one reply for each frame."""
+    return ValueError(f"the handler returned {replies} replies to {frames} frames; return one for each, None for none")
+
+
 def _suggest_remedy(reply: object, is_text: bool) -> str:
     """Say what is meant, most likely."""
     if isinstance(reply, str):

@@ -35,18 +35,8 @@ class WriteTransport:
     """
 
     __slots__ = (
-        "_codec",
-        "_high",
-        "_is_high",
-        "_life",
-        "_low",
-        "_reason",
-        "_starting",
-        "_table",
-        "has_more",
-        "id",
-        "outbox",
-        "reply_ending",
+        "_codec", "_high", "_is_high", "_life", "_low", "_reason", "_starting", "_table",
+        "has_more", "id", "outbox", "reply_ending",
     )  # fmt: skip
 
     def __init__(self, id: int, connections: ConnectionTable, codec: Codec, high_water: int) -> None:

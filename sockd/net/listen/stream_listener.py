@@ -323,7 +323,8 @@ class StreamListener:
             what: is full.
             always: whether they also wait where nobody is silent.
 
-        Returns: whether they wait.
+        Returns:
+            Whether they wait.
         """
         has_unreaped = self._table.has_unreaped  # what closed in this turn has made room, which is there in the next
         group = self._delivery.group if what is RefusalReason.FULL else EVERY_GROUP

@@ -13,7 +13,7 @@ import ssl
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from sockd.errors import ConfigurationError, under_key
+from sockd.errors import ConfigurationError, say_reader, under_key
 from sockd.files.trusted import open_file
 from sockd.text import dotted
 
@@ -118,8 +118,7 @@ class TlsContext:
             with under_key(*self._key, *key):
                 os.close(open_file(path, path))
         except OSError as error:
-            denied = isinstance(error, PermissionError)
-            user = f"; it was read as uid {os.geteuid()}, which needs read access" if denied else ""
+            user = f"; {say_reader()}" if isinstance(error, PermissionError) else ""
             raise self._error(f"{path}: {os.strerror(error.errno or 0)}{user}", *key) from None
 
     def _error(self, text: str, *key: str | int) -> ConfigurationError:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from sockd.errors import Close
 from sockd.log.failure import error_info, user_line
-from sockd.net.connection.codec import reply_bytes
+from sockd.net.connection.codec import reply_bytes, wrong_count
 from sockd.net.connection.events import ConnectionEvents
 from sockd.net.connection.info import log_end
 from sockd.wire.close_reason import CloseReason
@@ -45,8 +45,7 @@ def encode(replies: BatchReply, codec: Codec, frames: int, endings: list[bytes] 
         kind = type(replies).__name__
         raise TypeError(f"the handler returned {kind}, not bytes or a list; return a list of one reply for each frame")
     if len(replies) != frames:
-        what = f"{len(replies)} replies to {frames} frames"
-        raise ValueError(f"the handler returned {what}; return one for each, None for none")
+        raise wrong_count(len(replies), frames)
     if endings is None:
         return codec.encode_each(replies)
     pairs = zip(replies, endings, strict=True)

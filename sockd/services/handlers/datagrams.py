@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from sockd.lazy import inspect, lazily
 from sockd.log.failure import end_copy
-from sockd.net.connection.codec import reply_bytes
+from sockd.net.connection.codec import reply_bytes, wrong_count
 from sockd.net.udp.source import LineFunction, SourcedAnswer
 from sockd.net.udp.table import DATAGRAMS_A_TURN
 from sockd.wire.framing import Line, Record, datagram_frame
@@ -94,8 +94,7 @@ def batch_answer(function: BatchFunction, codec: DatagramCodec) -> Callable[[byt
         if not isinstance(replies, list):
             return None if not replies else reply_bytes(replies)
         if len(replies) != len(frames):
-            what = f"{len(replies)} replies to {len(frames)} frames"
-            raise ValueError(f"the handler returned {what}; return one for each, None for none")
+            raise wrong_count(len(replies), len(frames))
         return codec.pack(replies, ending)
 
     return answer

@@ -4,11 +4,14 @@
  */
 #include "awaited.h"
 
+/* <cffi> from here to </cffi> the Python extension reads these declarations */
 enum {
-    MAX_READS = 8,      /* without a look at the clock; one where the turn was over, and twice as many each time it was not */
-    PIECE_BYTES = 4096, /* cut at once: 0.1 ms where all of it are newlines; as in streams.py */
-    MAX_LINES = 1024,   /* in the queue, past which nothing is added to it; as in streams.py */
+    SOCKD_PIECE_BYTES = 4096, /* cut at once: 0.1 ms where all of it are newlines */
+    SOCKD_MAX_LINES = 1024,   /* in the queue, past which nothing is added to it */
 };
+/* </cffi> */
+
+enum { MAX_READS = 8 }; /* without a look at the clock; one where the turn was over, and twice as many each time it was not */
 
 static int source_traverse(PyObject *object, visitproc visit, void *arg)
 {
@@ -90,7 +93,7 @@ static int add_lines(sockd_line_source *self, PyObject *block)
     Py_ssize_t size = PyBytes_Size(block), waiting = PyObject_Size(self->lines);
     if (waiting == 0)
         self->size = 0;
-    if (waiting < 0 || waiting > MAX_LINES || size > PIECE_BYTES || size > self->full - self->size)
+    if (waiting < 0 || waiting > SOCKD_MAX_LINES || size > SOCKD_PIECE_BYTES || size > self->full - self->size)
         return waiting < 0 ? -1 : 0;
     PyObject *lines = cut(block, self->limit);
     if (lines == NULL)

@@ -25,6 +25,7 @@ from enum import Enum
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
+from sockd._sockbuf import lib
 from sockd.net.loop.asyncio_loop import LineSource, NextLine
 from sockd.net.loop.deadline import MAX_EXTENSIONS, is_unfair
 from sockd.net.loop.state_table import StateTable
@@ -38,10 +39,8 @@ LIMIT_BYTES = 64 * 1024
 """Of a line or of what is searched for a separator, where no framing says one (asyncio's own default)."""
 FULL_LIMITS = 2
 """Limits of bytes that wait to be read, past which the peer is held up (asyncio's measure)."""
-PIECE_BYTES = 4096
-"""Cut at once: 0.1 ms where all of it are newlines; as in line_source.c."""
-MAX_LINES = 1024
-"""In the queue, past which nothing is added to it; as in line_source.c."""
+PIECE_BYTES, MAX_LINES = lib.SOCKD_PIECE_BYTES, lib.SOCKD_MAX_LINES
+"""As line_source.c has them."""
 LF = b"\n"
 
 Coroutine.register(NextLine)

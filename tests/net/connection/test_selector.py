@@ -230,6 +230,6 @@ def test_asyncio_runs_on_it(selector):
         loop.close()
 
 
-def test_auto_is_the_set_on_linux():
+def test_auto_is_the_table_on_linux():
     assert module.waits_in_table("auto") == (sys.platform == "linux")
     assert not module.waits_in_table("epoll")

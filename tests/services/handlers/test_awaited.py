@@ -12,12 +12,8 @@ import gc
 import random
 import sys
 import weakref
-from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-
 from awaiting import Transport, reader_of, run, waiting
 from holding import held
 

@@ -15,12 +15,8 @@ import selectors
 import sys
 import time
 import traceback
-from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-
 from awaiting import Transport, reader_of, run, waiting
 
 from sockd.net.loop.asyncio_loop import AsyncioLoop, LineDelivery, LineSource
